@@ -1,0 +1,1 @@
+"""Module type farm: group view -> bucket table -> kernel filter."""

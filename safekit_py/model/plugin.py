@@ -1,0 +1,170 @@
+"""What plugins hand to the engine: elements of the configuration, module types, checkers, actions.
+
+These are the seams of the system. The built-in module types and checkers use them as a third party's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from safekit_py.errors import Problem
+from safekit_py.model.config import Cluster, ModuleConfig
+from safekit_py.model.paths import Paths
+from safekit_py.model.state import Severity, State
+
+
+class ElementNode(Protocol):
+    """One XML element after macros, schema validation and defaults, as a plugin's ``build`` sees it."""
+
+    tag: str
+    line: int
+
+    def get(self, attribute: str) -> str | None:
+        """The attribute's text (with the schema's default filled in), or None."""
+
+    def duration(self, attribute: str, unit: str) -> float | None:
+        """The attribute as seconds; a bare number counts in ``unit`` (d h m s ms us). None when absent."""
+
+    def children(self, tag: str) -> tuple[ElementNode, ...]:
+        """The child elements of that tag, in document order."""
+
+    def problem(self, code: str, message: str, remedy: str = "", *, warning: bool = False) -> None:
+        """Report something wrong here; the file and the line are filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of userconfig.xml that a plugin contributes.
+
+    :param tag: the element's name.
+    :param parent: ``service`` or the path of the element below ``<service>`` that contains it (``check``).
+    :param xsd: the text of one ``<xs:element name="TAG">…</xs:element>`` with its attributes, defaults and children.
+        The simple types ``sk:duration``, ``sk:onoff`` and ``sk:macro`` of the engine's schema may be used.
+    :param build: makes the frozen value out of the element; None for an element that is accepted and does nothing
+        yet, in which case ``note`` says so to the user as a warning.
+    :param many: whether the element may stand more than once.
+    :param note: for an element without ``build``: why it does not act yet, one sentence.
+    """
+
+    tag: str
+    parent: str
+    xsd: str
+    build: Callable[[ElementNode], Any] | None = None
+    many: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleContext:
+    """What a running module gives to its type and its checkers.
+
+    :param log: write one line to the module's log: severity, message.
+    :param set_resource: set a resource: name (``class.id``), value, cause.
+    :param node: the name of this server; its number is its place in ``cluster.nodes``.
+    :param cluster_key: the secret shared by the servers.
+    :param module_id: 0-based number of the module in this cluster, the same on every server: ports depend on it.
+    """
+
+    name: str
+    config: ModuleConfig
+    cluster: Cluster
+    node: str
+    paths: Paths
+    cluster_key: bytes
+    module_id: int
+    log: Callable[[Severity, str], None]
+    set_resource: Callable[[str, str, str], None]
+
+
+class ModuleRuntime(Protocol):
+    """One module of a type at work on this server. The engine calls these in the order of the automaton."""
+
+    async def recover(self) -> None:
+        """Remove what an earlier run that was killed left in the kernel. Called before anything else."""
+
+    async def prepare(self) -> None:
+        """Before the start scripts: the addresses stand, the group is joined, no client gets in yet."""
+
+    async def open(self) -> None:
+        """The application is ready: let clients in."""
+
+    async def close(self) -> None:
+        """Keep clients out; returns when the other servers have taken over, or after a bounded wait."""
+
+    async def release(self) -> None:
+        """After the stop scripts: leave the group, remove addresses and everything else."""
+
+    def report(self) -> Mapping[str, Any]:
+        """Plain values for ``status``."""
+
+
+class ModuleType(Protocol):
+    """A kind of module, named by ``<service mode>``."""
+
+    name: str
+    goal: State
+
+    def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
+        """What is wrong with this configuration beyond its schema; ``cluster`` is None when not known yet."""
+
+    def requirements(self, config: ModuleConfig) -> Iterable[Problem]:
+        """What this server lacks to run it; asked at start, before anything is changed."""
+
+    def runtime(self, context: ModuleContext) -> ModuleRuntime:
+        """The module at work; constructing it must change nothing."""
+
+
+class Checker(Protocol):
+    """Watches one thing and reports it as a resource.
+
+    ``when`` is ``pre`` (before the start), ``both``, ``prim`` or ``second``. ``action`` names the action to take when
+    the resource goes down.
+    """
+
+    resource: str
+    when: str
+    action: str
+
+    async def run(self, report: Callable[[str, str], None]) -> None:
+        """Watch until cancelled; call ``report(status, cause)`` after each look (up or down)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerType:
+    """Makes the checkers that a configuration asks for.
+
+    :param create: the checkers for this configuration, possibly none.
+    """
+
+    name: str
+    create: Callable[[ModuleContext], Iterable[Checker]]
+
+
+class ModuleControl(Protocol):
+    """What an action may do with a module; each returns when it is done."""
+
+    async def restart(self, cause: str) -> None:
+        """Run the stop and start scripts; the state stays."""
+
+    async def stopstart(self, cause: str) -> None:
+        """Stop the module and start it again."""
+
+    async def stop(self, cause: str) -> None:
+        """Stop the module on this server."""
+
+    async def wait(self, cause: str) -> None:
+        """Stop the application and stay in WAIT until the cause is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What may follow when a checker's resource goes down.
+
+    :param counted: whether it counts against ``maxloop``.
+    """
+
+    name: str
+    run: Callable[[ModuleControl, str], Awaitable[None]]
+    counted: bool = True
