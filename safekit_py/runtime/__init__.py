@@ -1,0 +1,1 @@
+"""The agent: small shells around the decisions of ``safekit_py.core``."""
