@@ -1,0 +1,39 @@
+"""The actions of the product: restart, stopstart, stop, wait, noaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from safekit_py.api import Action, ModuleControl, hookimpl
+
+
+async def _restart(control: ModuleControl, cause: str) -> None:
+    await control.restart(cause)
+
+
+async def _stopstart(control: ModuleControl, cause: str) -> None:
+    await control.stopstart(cause)
+
+
+async def _stop(control: ModuleControl, cause: str) -> None:
+    await control.stop(cause)
+
+
+async def _wait(control: ModuleControl, cause: str) -> None:
+    await control.wait(cause)
+
+
+async def _nothing(control: ModuleControl, cause: str) -> None:
+    """The resource shows the failure; nothing follows."""
+
+
+@hookimpl
+def safekit_actions() -> Iterable[Action]:
+    """The built-in actions; a stop ends the matter and needs no counting."""
+    return (
+        Action("restart", _restart),
+        Action("stopstart", _stopstart),
+        Action("stop", _stop, counted=False),
+        Action("wait", _wait),
+        Action("noaction", _nothing, counted=False),
+    )

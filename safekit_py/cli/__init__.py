@@ -1,0 +1,1 @@
+"""The command ``safekit-py``: click commands that speak to the agent through the control API."""

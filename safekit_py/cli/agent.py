@@ -1,0 +1,65 @@
+"""The process behind ``safekit-py agent``: one a server, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+from typing import IO
+
+from safekit_py.control import app, server
+from safekit_py.errors import Problem, StateError, SystemProblem
+from safekit_py.model.paths import Paths
+from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.notify import notify
+
+
+def _only_one(paths: Paths) -> IO[str]:
+    """Hold the lock that a second agent of this server would need."""
+    try:
+        paths.run.mkdir(parents=True, exist_ok=True)
+        lock = (paths.run / "agent.lock").open("w")
+    except OSError as error:
+        raise SystemProblem(
+            Problem("agent.no-folder", f"{paths.run} cannot be used: {error.strerror}", "run the agent as root")
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StateError(
+            Problem("agent.running", f"an agent runs already for {paths.root}", "safekit-py status shows what it does")
+        ) from None
+    return lock
+
+
+async def _main(paths: Paths) -> None:
+    until = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, until.set)
+    agent = Agent(paths)
+    await agent.start()
+    served = asyncio.Event()
+    serving = asyncio.create_task(server.serve(app.create(agent), server.listen(paths), served))
+    notify("READY=1", f"STATUS={len(agent.runners)} modules")
+    await until.wait()
+    notify("STOPPING=1")
+    await agent.stop()
+    served.set()
+    await serving
+
+
+def run(paths: Paths, *, verbose: bool = False) -> None:
+    """Run until told to stop."""
+    level = logging.DEBUG if verbose else logging.INFO
+    # systemd and its journal add the time themselves.
+    form = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"
+    logging.basicConfig(level=level, format=form, stream=sys.stderr)
+    for noisy in ("uvicorn", "uvicorn.error", "asyncio", "pyroute2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with _only_one(paths):
+        asyncio.run(_main(paths))

@@ -1,0 +1,80 @@
+"""``cluster``: the servers, their addresses and the key that they share."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from safekit_py.cli import tables
+from safekit_py.cli.common import FAILED, Group, Session, emit, from_items, json_option, show_problems
+from safekit_py.errors import Problem, StateError
+
+
+@click.group(cls=Group)
+def cluster() -> None:
+    """The servers of the cluster; cluster.xml and the key are the same on each."""
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--node", metavar="NAME", help="This server's name in the file, where it is not the host name.")
+@json_option
+@click.pass_obj
+def config(session: Session, file: Path, node: str | None, as_json: bool) -> None:
+    """Take cluster.xml on this server."""
+    parameters = {"node": node} if node else {}
+    answer = session.call("PUT", "/cluster/config", params=parameters, content=file.read_bytes())
+    if as_json:
+        emit(answer)
+        return
+    show_problems(from_items(answer["problems"]))
+    click.echo("cluster: configured. Next: safekit-py cluster state")
+
+
+@cluster.command()
+@click.option("--from", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take the key from this file.")
+@click.option("--force", is_flag=True, help="Replace the key that this server has.")
+@json_option
+@click.pass_obj
+def genkey(session: Session, source: Path | None, force: bool, as_json: bool) -> None:
+    """Make the cluster's key, or take the one that another server made.
+
+    On the first server: cluster genkey. Copy the file that it names to the others, safely (scp), and there:
+    cluster genkey --from FILE.
+    """
+    if session.paths.cluster_key.exists() and not force:
+        raise StateError(
+            Problem("cluster.key-exists", "this server has a key", "--force replaces it; every server needs the new one", str(session.paths.cluster_key))
+        )
+    key = source.read_text().strip() if source else secrets.token_hex(32)
+    answer = session.call("PUT", "/cluster/key", json={"key": key})
+    emit(answer) if as_json else click.echo(f"cluster: the key is in {session.paths.cluster_key}; every server needs the same")
+
+
+@cluster.command()
+@json_option
+@click.pass_obj
+@click.pass_context
+def state(ctx: click.Context, session: Session, as_json: bool) -> None:
+    """Show the servers as this one hears them; exit code 1 when something is wrong."""
+    document = session.call("GET", "/cluster")
+    if as_json:
+        emit(document)
+    else:
+        _show(document)
+    if document["problems"]:
+        ctx.exit(FAILED)
+
+
+def _show(document: dict) -> None:
+    modules = sorted({m for node in document["nodes"] for m in node["groups"]})
+    table = tables.table("SERVER", "ADDRESSES", *(f"IN {m}" for m in modules))
+    for node in document["nodes"]:
+        name = f"{node['name']} (this server)" if node["this"] else node["name"]
+        addresses = ", ".join(f"{lan} {addr}" for lan, addr in node["addresses"].items())
+        table.add_row(name, addresses, *(node["groups"].get(m, "-") for m in modules))
+    show_problems(from_items(document["problems"]))
+    tables.show(table)
+    click.echo(f"key {document['key'] or 'none'}, cluster.xml {document['signature'] or 'none'} (compare them between servers)")

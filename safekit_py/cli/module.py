@@ -1,0 +1,123 @@
+"""``module``: install, uninstall, list, package."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from safekit_py.cli import tables
+from safekit_py.cli.common import Group, Session, emit, from_items, json_option, show_problems
+from safekit_py.errors import NotFoundError, Problem
+
+CHUNK = 1 << 20  # bytes
+
+
+@click.group(cls=Group)
+def module() -> None:
+    """Application modules: archives with a configuration and scripts."""
+
+
+@module.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The archive.  [default: FOLDER's name .zip, here]")
+@json_option
+def package(folder: Path, output: Path | None, as_json: bool) -> None:
+    """Make an archive of a module's folder."""
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+
+    target = bundle.package(folder, output or Path.cwd() / f"{folder.resolve().name}.zip")
+    emit({"archive": str(target), "bytes": target.stat().st_size}) if as_json else click.echo(f"{target}")
+
+
+@module.command()
+@click.argument("source")
+@click.option("-m", "--module", "name", metavar="NAME", help="Install it under this name.")
+@click.option("--set", "macros", multiple=True, metavar="NAME=VALUE", help="Fill in a macro of its configuration.")
+@click.option("-M", "--id", "number", type=click.IntRange(0, 1023), help="Its number, the same on every server.")
+@json_option
+@click.pass_obj
+def install(session: Session, source: str, name: str | None, macros: tuple[str, ...], number: int | None, as_json: bool) -> None:
+    """Install a module: an archive, a folder, or the name of a shipped module.
+
+    Examples: safekit-py module install apache.zip --set VIP=10.0.0.50;
+    safekit-py module install generic -m myapp --set VIP=10.0.0.50 --set PORT=8080
+    """
+    archive, shipped_name = _find(source)
+    chosen = name or shipped_name
+    with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
+        if archive.is_dir():
+            from safekit_py.bundle import install as bundle  # noqa: PLC0415
+
+            archive = bundle.package(archive, Path(folder) / f"{chosen}.zip")
+        parameters: dict[str, object] = {"set": list(macros)}
+        if number is not None:
+            parameters["number"] = number
+        answer = _upload(session, chosen, archive, parameters, quiet=as_json)
+    if as_json:
+        emit(answer)
+        return
+    show_problems(from_items(answer["problems"]))
+    click.echo(f"{chosen}: installed. Next: safekit-py start {chosen}")
+
+
+def _upload(session: Session, name: str, archive: Path, parameters: dict[str, object], *, quiet: bool) -> dict:
+    def pieces(stream, progress):  # noqa: ANN001, ANN202
+        while piece := stream.read(CHUNK):
+            yield piece
+            progress.update(len(piece))
+
+    size = archive.stat().st_size
+    with (
+        archive.open("rb") as stream,
+        click.progressbar(length=size, label=f"install {name}", file=open(os.devnull, "w") if quiet or size < CHUNK else None) as progress,  # noqa: E501, PTH123, SIM115
+    ):
+        headers = {"content-type": "application/zip"}
+        return session.call("PUT", f"/modules/{name}", params=parameters, content=pieces(stream, progress), headers=headers)
+
+
+def _find(source: str) -> tuple[Path, str]:
+    """The archive or folder that ``source`` names, and the module name that follows from it."""
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+
+    path = Path(source)
+    if path.exists():
+        return path, path.resolve().stem if path.is_file() else path.resolve().name
+    shipped = {m.name: m.folder for m in bundle.shipped()}
+    if source in shipped:
+        return shipped[source], source
+    raise NotFoundError(
+        Problem("module.not-found", f"{source} is neither a file, a folder nor a shipped module", f"shipped: {', '.join(sorted(shipped))}")
+    )
+
+
+@module.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def uninstall(session: Session, name: str, as_json: bool) -> None:
+    """Remove a stopped module with its log."""
+    answer = session.call("DELETE", f"/modules/{name}")
+    emit(answer) if as_json else click.echo(f"{name}: removed")
+
+
+@module.command("list")
+@json_option
+@click.pass_obj
+def list_(session: Session, as_json: bool) -> None:
+    """Show the modules that are installed, and those shipped with this version."""
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+
+    installed = sorted(m.name for m in bundle.installed(session.paths))
+    shipped = [{"name": m.name, "title": m.title} for m in bundle.shipped()]
+    if as_json:
+        emit({"installed": installed, "shipped": shipped})
+        return
+    table = tables.table("MODULE", "WHERE", "WHAT")
+    for name in installed:
+        table.add_row(name, "installed", f"{session.paths.module(name)}")
+    for item in shipped:
+        table.add_row(item["name"], "shipped", item["title"])
+    tables.show(table)

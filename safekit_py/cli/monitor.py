@@ -1,0 +1,117 @@
+"""Commands that only look: status, log; and the two that write a line to the log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from safekit_py.cli import tables
+from safekit_py.cli.common import Command, Session, emit, json_option, module_option
+from safekit_py.errors import SafekitError
+from safekit_py.runtime.clock import readable
+
+REFRESH = 1.0  # seconds between two looks of --watch
+STYLES = {"C": "red", "E": "red", "W": "yellow"}
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@click.option("-m", "--module", "module", metavar="NAME", help="Only this module.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all that the module type knows.")
+@click.option("-w", "--watch", is_flag=True, help="Keep showing it until Ctrl-C.")
+@click.option("-q", "-lq", "--quiet", is_flag=True, help="Print nothing; exit with the module's state.")
+@json_option
+@click.pass_obj
+def status(
+    session: Session, name: str | None, module: str | None, verbose: bool, watch: bool, quiet: bool, as_json: bool
+) -> None:
+    """Show the modules of this server, and why each is in its state.
+
+    With -q and a module: exit code 0 STOP, 1 WAIT, 2 ALONE or UP, 3 PRIM, 4 SECOND.
+    """
+    chosen = module or name
+    if quiet:
+        if not chosen:
+            raise click.UsageError("-q needs a module")
+        sys.exit(session.call("GET", f"/modules/{chosen}")["exit_code"])
+    if watch:
+        _watch(session, chosen, verbose)
+        return
+    document = _document(session, chosen)
+    if as_json:
+        emit(document)
+    else:
+        tables.show(tables.status(document, verbose=verbose))
+
+
+def _document(session: Session, chosen: str | None) -> dict:
+    client = session.client()
+    document = client.call("GET", "/status")
+    if chosen:
+        document["modules"] = [client.call("GET", f"/modules/{chosen}")]
+    return document
+
+
+def _watch(session: Session, chosen: str | None, verbose: bool) -> None:
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
+        try:
+            while True:
+                try:
+                    view = tables.status(_document(session, chosen), verbose=verbose)
+                except SafekitError as error:  # the agent may be restarting: say so and go on looking
+                    view = Text(str(error), style="red")
+                live.update(view, refresh=True)
+                time.sleep(REFRESH)
+        except KeyboardInterrupt:
+            return
+
+
+@click.command(cls=Command)
+@module_option
+@click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+@json_option
+@click.pass_obj
+def log(session: Session, module: str, lines: int, follow: bool, as_json: bool) -> None:
+    """Show a module's log: time, severity (C E W I D), who speaks, what."""
+    client = session.client()
+    after = 0
+    while True:
+        for line in client.call("GET", f"/modules/{module}/log", params={"lines": lines, "after": after}):
+            after = line["number"]
+            if as_json:
+                import json  # noqa: PLC0415
+
+                click.echo(json.dumps(line))
+                continue
+            text = f"{readable(line['time'])} | {line['severity']} | {line['source']} | {line['message']}"
+            click.secho(text, fg=STYLES.get(line["severity"]))
+        if not follow:
+            return
+        try:
+            time.sleep(REFRESH)
+        except KeyboardInterrupt:
+            return
+
+
+def _write(severity: str) -> click.Command:
+    name = "printe" if severity == "E" else "printi"
+    what = "an error" if severity == "E" else "information"
+
+    @click.command(name, cls=Command, help=f"Write {what} to the module's log; for scripts: $SAFE/safekit {name} TEXT.")
+    @click.argument("text", nargs=-1, required=True)
+    @click.option("-m", "--module", "module", envvar="SAFEMODULE", required=True, metavar="NAME", help="The module.")
+    @click.pass_obj
+    def command(session: Session, text: tuple[str, ...], module: str) -> None:
+        body = {"message": " ".join(text)[:4096], "severity": severity, "source": "user"}
+        session.call("PUT", f"/modules/{module}/log", json=body)
+
+    return command
+
+
+COMMANDS = (status, log, _write("I"), _write("E"))

@@ -1,0 +1,95 @@
+"""Serves the control API on the agent's UNIX socket, to callers whose uid the kernel vouches for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from safekit_py.model.paths import Paths
+
+DENIED = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+)
+DENIED_BODY = (
+    b'{"type":"urn:safekit:access.denied","title":"denied","status":403,"problems":[{"code":"access.denied",'
+    b'"message":"only root may control this server","remedy":"use sudo","file":"","line":0,"severity":"error"}]}'
+)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The uid of the process at the other end of a UNIX socket, from the kernel."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", raw)[1])
+
+
+class LocalProtocol(H11Protocol):
+    """HTTP over the UNIX socket; a caller that is neither root nor the agent's own user is turned away at once."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Check the caller before a byte of its request is read."""
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid not in (0, os.geteuid()):
+            transport.write(DENIED % (len(DENIED_BODY), DENIED_BODY))
+            transport.close()
+            return
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a caller that was turned away are not read."""
+        if getattr(self, "transport", None) is not None:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Only a connection that was accepted has anything to end."""
+        if getattr(self, "transport", None) is not None:
+            super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The caller has sent all; uvicorn needs nothing done."""
+
+
+def listen(paths: Paths) -> socket.socket:
+    """The agent's socket. Everybody may connect and is then told whether they may go on."""
+    paths.run.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        paths.socket.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(paths.socket))
+    paths.socket.chmod(0o666)
+    listener.listen(64)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Signals are the agent's matter."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def serve(app: FastAPI, listener: socket.socket, until: asyncio.Event) -> None:
+    """Serve until the event is set."""
+    config = uvicorn.Config(
+        app,
+        http=LocalProtocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    await until.wait()
+    server.should_exit = True
+    await task

@@ -1,0 +1,185 @@
+"""Runs a module's scripts by the script contract: arguments, environment, time limit, output to the user log.
+
+The script's output goes straight to the file, not through a pipe of the agent: an application that the script left
+running keeps a working stdout when the agent is gone. The file is bounded by copying it aside and truncating it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safekit_py.core.automaton import Script
+from safekit_py.errors import Problem, SafekitError
+from safekit_py.model.config import User
+from safekit_py.model.paths import Paths
+
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL of a script that ran out of time
+LOOK = 0.25  # seconds between two looks at the size of the user log
+
+
+class ScriptFailed(SafekitError):
+    """A script ended with a status other than 0, ran out of time, or may not be run."""
+
+
+def environment(name: str, paths: Paths, user: User) -> dict[str, str]:
+    """The variables that every script of the module gets."""
+    keep = {k: os.environ[k] for k in ("PATH", "LANG", "LC_ALL", "TZ", "HOME") if k in os.environ}
+    return {
+        **keep,
+        "SAFE": str(paths.safe),
+        "SAFEBIN": str(paths.safe / "bin"),
+        "SAFEVAR": str(paths.var),
+        "SAFEMODULE": name,
+        "SAFEUSERBIN": str(paths.module(name) / "bin"),
+        "SAFEUSERCONF": str(paths.module(name) / "conf"),
+        "SAFEUSERVAR": str(paths.module_var(name)),
+        "SAFEKIT_ROOT": str(paths.root),
+        **dict(user.variables),
+    }
+
+
+def refuse_if_unsafe(script: Path) -> None:
+    """Refuse a script that somebody other than root or this agent's user could have changed.
+
+    :raises ScriptFailed: the file or its folder belongs to, or is writable by, somebody else; or it is no file.
+    """
+    for path in (script.parent, script):
+        status = path.lstat()
+        wanted = stat.S_ISDIR if path is not script else stat.S_ISREG
+        if not wanted(status.st_mode):
+            raise ScriptFailed(Problem("script.not-a-file", f"{path} is not a plain file or folder"))
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ScriptFailed(
+                Problem(
+                    "script.unsafe",
+                    f"{path} can be changed by others than root, so it is not run",
+                    f"chown root: {path}; chmod go-w {path}",
+                )
+            )
+
+
+def turn_over(path: Path, limit_kib: int) -> None:
+    """Keep the log below about twice its limit: past it, it becomes ``.1`` and starts anew in the same file."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > limit_kib * 1024:
+            with path.open("rb") as source, path.with_name(path.name + ".1").open("wb") as target:
+                source.seek(-limit_kib * 1024, os.SEEK_END)
+                shutil.copyfileobj(source, target)
+            os.truncate(path, 0)
+
+
+@dataclass(slots=True)
+class ScriptRunner:
+    """Runs the scripts of one module, one at a time."""
+
+    name: str
+    paths: Paths
+    user: User | None
+    _group: int = 0
+
+    @property
+    def log(self) -> Path:
+        """The user log."""
+        return self.paths.module_var(self.name) / "userlog"
+
+    def find(self, script: str) -> Path | None:
+        """The script's file, or None when the module has none of that name or runs no scripts."""
+        if self.user is None:
+            return None
+        path = self.paths.module(self.name) / "bin" / script
+        return path if path.exists() or path.is_symlink() else None
+
+    async def run(self, step: Script) -> bool:
+        """Run one step; False when the module has no such script.
+
+        :raises ScriptFailed: it exited with a status other than 0, or was killed at its time limit.
+        """
+        path = self.find(step.name)
+        if path is None or self.user is None:
+            return False
+        refuse_if_unsafe(path)
+        limit = self.user.forcestoptimeout if step.forced else self.user.nicestoptimeout
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        sink = self.log if self.user.logging == "userlog" else Path(os.devnull)
+        with sink.open("ab") as output:
+            status = await self._run(path, step.arguments, environment(self.name, self.paths, self.user), output, limit)
+        if status is None:
+            raise ScriptFailed(
+                Problem(
+                    "script.timeout",
+                    f"{step.name} did not end in {limit:g} s; its process group was killed",
+                    "see the user log; nicestoptimeout and forcestoptimeout of <user> set the limit",
+                )
+            )
+        if status:
+            raise ScriptFailed(
+                Problem("script.failed", f"{step.name} ended with status {status}", f"see the user log {self.log}")
+            )
+        return True
+
+    async def _run(
+        self, path: Path, arguments: tuple[str, ...], env: Mapping[str, str], output: object, limit: float
+    ) -> int | None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                str(path),
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,  # type: ignore[arg-type]
+                stderr=asyncio.subprocess.STDOUT,
+                env=dict(env),
+                cwd=self.paths.module_var(self.name),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ScriptFailed(
+                Problem(
+                    "script.not-executable",
+                    f"{path} cannot be run: {error.strerror}",
+                    "it needs mode 0755 and a first line such as #!/bin/sh",
+                )
+            ) from error
+        self._group = process.pid
+        try:
+            return await self._wait(process, limit)
+        finally:
+            self._group = 0
+
+    async def _wait(self, process: asyncio.subprocess.Process, limit: float) -> int | None:
+        end = asyncio.create_task(process.wait())
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit
+        try:
+            while not end.done() and (left := deadline - clock()) > 0:
+                await asyncio.wait((end,), timeout=min(LOOK, left))
+                self._bound()
+            if end.done():
+                return end.result()
+            self.kill(signal.SIGTERM)
+            await asyncio.wait((end,), timeout=GRACE)
+            return None
+        finally:
+            if not end.done():
+                self.kill(signal.SIGKILL)
+            elif end.result():  # it failed: what it started is of no use; a script that succeeded left a service behind
+                self.kill(signal.SIGKILL)
+            await end
+            self._bound()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End the script that runs now, with its process group."""
+        if self._group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._group, number)
+
+    def _bound(self) -> None:
+        if self.user is not None:
+            turn_over(self.log, self.user.userlogsize)
