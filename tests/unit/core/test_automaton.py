@@ -1,0 +1,104 @@
+"""The script contract, held against the table, and the automaton's invariants over every plan."""
+
+import pytest
+
+from safekit_py.core import automaton
+from safekit_py.core.automaton import Effect, Enter, Script
+from safekit_py.model.state import Readiness, State
+
+S = State
+
+
+def scripts(plan):
+    return [" ".join((s.name, *s.arguments)) for s in plan if isinstance(s, Script)]
+
+
+def names(plan):
+    return [s.name for s in plan if isinstance(s, Script)]
+
+
+def test_start_of_a_farm():
+    assert scripts(automaton.start(S.UP)) == [
+        "transition STOP WAIT start",
+        "prestart STOP WAIT start",
+        "transition WAIT UP start",
+        "start_both WAIT UP start",
+        "start_prim WAIT UP start",
+        "start_sec WAIT UP start",
+    ]
+
+
+def test_stop_of_a_farm_is_graceful_and_then_forced():
+    assert scripts(automaton.stop(S.UP)) == [
+        "stop_sec UP WAIT stop",
+        "stop_prim UP WAIT stop",
+        "stop_both UP WAIT stop",
+        "transition UP WAIT stop",
+        "stop_sec force WAIT STOP stop",
+        "stop_prim force WAIT STOP stop",
+        "stop_second force WAIT STOP stop",
+        "stop_both force WAIT STOP stop",
+        "poststop WAIT STOP stop",
+    ]
+
+
+def test_restart_runs_scripts_and_keeps_the_state():
+    plan = automaton.restart(S.UP)
+    assert names(plan) == ["stop_sec", "stop_prim", "stop_both", "start_both", "start_prim", "start_sec"]
+    assert {s.state for s in plan if isinstance(s, Enter)} == {S.UP}
+
+
+def test_wait_uses_the_action_stopwait_and_ends_not_ready():
+    plan = automaton.wait(S.UP)
+    assert scripts(plan)[0] == "stop_sec UP WAIT stopwait"
+    assert plan[-1] == Enter(S.WAIT, Readiness.NOT_READY)
+
+
+def test_forced_stop_runs_no_graceful_script():
+    plan = automaton.stop(S.UP, force=True)
+    assert names(plan) == ["transition", "stop_sec", "stop_prim", "stop_second", "stop_both", "poststop"]
+    assert all(s.forced for s in plan if isinstance(s, Script) and s.name.startswith("stop_"))
+
+
+def test_stop_of_a_stopped_module_runs_nothing():
+    assert automaton.stop(S.STOP) == (Enter(S.STOP, Readiness.NOT_READY),)
+
+
+def every_plan():
+    running = (S.UP, S.ALONE, S.PRIM, S.SECOND)
+    for state in running:
+        yield automaton.start(state)
+        yield automaton.rise(state)
+        yield automaton.restart(state)
+        yield automaton.wait(state)
+        yield automaton.fall(state, "stop")
+    for state in (*running, S.WAIT):
+        yield automaton.stop(state)
+        yield automaton.stop(state, "stopstart")
+        yield automaton.stop(state, force=True)
+
+
+@pytest.mark.parametrize("plan", list(every_plan()))
+def test_clients_are_in_only_between_the_last_start_and_the_first_stop(plan):
+    opened = Effect.OPEN not in plan
+    for step in plan:
+        if isinstance(step, Script) and step.name.startswith("stop_"):
+            assert Effect.CLOSE in plan[: plan.index(step)]
+        if isinstance(step, Script) and step.starts:
+            assert Effect.OPEN not in plan[: plan.index(step)]
+        opened = opened or step is Effect.OPEN
+    assert opened
+
+
+@pytest.mark.parametrize("plan", [p for p in every_plan() if isinstance(p[-1], Enter) and p[-1].state is S.STOP])
+def test_what_ends_in_stop_is_released_and_not_ready(plan):
+    assert plan[-1].readiness is Readiness.NOT_READY
+    assert Effect.RELEASE in plan
+    assert Effect.REST in plan
+
+
+@pytest.mark.parametrize("plan", [p for p in every_plan() if Effect.PREPARE in p])
+def test_ready_comes_last_and_after_the_checkers_answered(plan):
+    order = [plan.index(Effect.PREPARE), plan.index(Effect.WATCH), plan.index(Effect.OPEN), len(plan) - 1]
+    if plan[-1].readiness is Readiness.READY:
+        assert order == sorted(order)
