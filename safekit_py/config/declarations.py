@@ -92,6 +92,7 @@ def _allowed(element: etree._Element) -> str:
     if type_:
         return PHRASES.get(type_, "")
     values = [each.get("value", "") for each in element.iter(XS + "enumeration")]
+    values[:0] = [PHRASES.get(each.get("memberTypes", ""), "") for each in element.iter(XS + "union")]
     if values:
         return f"{', '.join(values[:-1])} or {values[-1]}" if len(values) > 1 else values[0]
     low = next((each.get("value") for each in element.iter(XS + "minInclusive")), None)

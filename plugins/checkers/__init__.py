@@ -1,0 +1,1 @@
+"""Checkers: each watches one thing and reports it as a resource."""

@@ -1,0 +1,38 @@
+"""Elements that SafeKit knows and nothing here acts on yet: accepted with all they hold, with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from safekit_py.api import Element, hookimpl
+
+NOTES = {
+    ("heart", "service"): "heartbeats between two servers come with the module type mirror",
+    ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
+    ("vhost", "service"): "the application sees the server's own host name",
+    ("errd", "service"): "its processes are not watched; a tcp checker can watch the application's port",
+    ("failover", "service"): "its rules are not evaluated; an action stands in the checker's own attribute",
+    ("ping", "check"): "the address is not tested",
+    ("intf", "check"): "the interface is not tested",
+    ("ip", "check"): "the address is not tested",
+    ("custom", "check"): "its program is not run",
+    ("module", "check"): "the other module is not watched",
+    ("splitbrain", "check"): "its witnesses are not asked",
+}
+"""Tag and parent to what the user must know."""
+
+MANY = {"ping", "intf", "ip", "custom", "module"}
+
+
+def _xsd(tag: str) -> str:
+    return (
+        f'<xs:element name="{tag}"><xs:complexType mixed="true"><xs:sequence>'
+        '<xs:any minOccurs="0" maxOccurs="unbounded" processContents="skip"/></xs:sequence>'
+        '<xs:anyAttribute processContents="skip"/></xs:complexType></xs:element>'
+    )
+
+
+@hookimpl
+def safekit_elements() -> Iterable[Element]:
+    """The elements without a builder."""
+    return [Element(tag, parent, _xsd(tag), None, tag in MANY, note) for (tag, parent), note in NOTES.items()]
