@@ -1,0 +1,1 @@
+"""Application-module archives: read, reject or install, package."""
