@@ -35,5 +35,3 @@ def confcheck(ctx: click.Context, file: Path | None, module: str | None, as_json
     if not good:
         ctx.exit(FAILED)
 
-
-COMMANDS = (confcheck,)

@@ -70,4 +70,4 @@ def plugins(session: Session, as_json: bool) -> None:
     tables.show(table)
 
 
-COMMANDS = (*(_make(verb) for verb in HELP), agent, plugins)
+start, stop, restart, stopstart, forcestop = map(_make, HELP)

@@ -6,18 +6,46 @@ missing on this server. ``state -q NAME`` exits with the state: STOP 0, WAIT 1, 
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
 import click
 
 from safekit_py import __version__
-from safekit_py.cli import cluster, common, configure, control, lab, module, monitor
+from safekit_py.cli import common
 from safekit_py.model.paths import Paths
+
+# Where each command stands. It is imported when it is used: module scripts call this program often.
+COMMANDS = {
+    **dict.fromkeys(("status", "log", "printi", "printe"), "monitor"),
+    **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent", "plugins"), "control"),
+    "confcheck": "configure",
+    "module": "module",
+    "cluster": "cluster",
+    "lab": "lab",
+}
+ALIASES = {"state": "status"}
+
+
+class LazyGroup(common.Group):
+    """The commands of ``COMMANDS``, imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, aliases included."""
+        return sorted({*COMMANDS, *ALIASES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"safekit_py.cli.{COMMANDS[name]}"), name)
+        return command
 
 
 @click.group(
-    cls=common.Group,
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 69 no agent.",
 )
@@ -35,18 +63,6 @@ def cli(ctx: click.Context, root: Path) -> None:
     A first farm on this machine: safekit-py lab demo. On real servers: see the README.
     """
     ctx.obj = common.Session(Paths(root.absolute()))
-
-
-for each in (
-    *monitor.COMMANDS,
-    *control.COMMANDS,
-    *configure.COMMANDS,
-    module.module,
-    cluster.cluster,
-    lab.lab,
-):
-    cli.add_command(each)
-cli.add_command(monitor.status, "state")
 
 
 def main() -> None:

@@ -114,4 +114,4 @@ def _write(severity: str) -> click.Command:
     return command
 
 
-COMMANDS = (status, log, _write("I"), _write("E"))
+printi, printe = _write("I"), _write("E")
