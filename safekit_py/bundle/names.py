@@ -1,7 +1,7 @@
 """Paths inside an archive: which are accepted. Pure.
 
-Invariant: an accepted list of paths, joined to a folder, names distinct files below that folder on any file system, also
-on one that does not tell upper from lower case.
+Invariant: accepted paths, joined to a folder, name distinct files below that folder on any file system, also on one
+that does not tell upper from lower case.
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@ import re
 UNITS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 """Microseconds in each unit, longest first."""
 
+MAX = 100_000 * UNITS["d"]
+"""Longest duration, in microseconds: a float holds each whole number up to it."""
+
 NAMES = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 PATTERN = (
-    r"\s*([0-9]{1,12}|([0-9]{1,12}d)?([0-9]{1,12}h)?([0-9]{1,12}m)?([0-9]{1,12}s)?([0-9]{1,12}ms)?([0-9]{1,12}us)?)\s*"
+    r"\s*([0-9]{1,16}|([0-9]{1,16}d)?([0-9]{1,16}h)?([0-9]{1,16}m)?([0-9]{1,16}s)?([0-9]{1,16}ms)?([0-9]{1,16}us)?)\s*"
 )
 """What the schema lets through; the empty text, which it cannot tell apart here, is refused by :func:`parse`."""
 
@@ -39,6 +42,8 @@ def parse(text: str, unit: str) -> float:
         total = int(stripped) * UNITS[unit]
     else:
         total = sum(int(number) * UNITS[each] for number, each in _PART.findall(stripped))
+    if total > MAX:
+        raise ValueError(f"'{text}' is too long a duration: write at most 100000d")
     if total % UNITS[unit]:
         raise ValueError(f"'{text}' is finer than this attribute counts: write whole {NAMES[unit]}")
     return total / 1_000_000

@@ -111,18 +111,14 @@ class Finder:
         self.reported.add(key)
         tag = element.tag
         if entry.type_name == "SCHEMAV_CVC_COMPLEX_TYPE_4" and match:
-            self.add(
-                element,
-                "missing-attribute",
-                f"<{tag}> needs the attribute '{match[1]}'",
-                self.example(element, match[1]),
-            )
+            remedy = f'add {match[1]}="..." with {self.allowed(element, match[1])}'
+            self.add(element, "missing-attribute", f"<{tag}> needs the attribute '{match[1]}'", remedy)
         elif match:
             if key not in self.unresolved:
                 value = element.get(match[1], "")
                 shown = value if len(value) < 80 else value[:77] + "..."
                 message = f'{match[1]}="{shown}" is not possible'
-                self.add(element, "bad-value", message, self.example(element, match[1]), match[1])
+                self.add(element, "bad-value", message, f"write {self.allowed(element, match[1])}", match[1])
         elif entry.type_name.startswith("SCHEMAV_CVC_COMPLEX_TYPE_2"):
             self.add(element, "text", f"There is text inside <{tag}>", "delete it, or make it a comment <!-- ... -->")
         else:
@@ -147,13 +143,11 @@ class Finder:
             self.add(element, "misplaced-element", f"<{element.tag}> may not stand here{above}", place)
         return element
 
-    def example(self, element: etree._Element, attribute: str) -> str:
-        """What may be written in an attribute."""
+    def allowed(self, element: etree._Element, attribute: str) -> str:
+        """What may be written in an attribute, in words."""
         declared = self.schema.declaration(element)
         found = declared.attributes.get(attribute) if declared else None
-        return (
-            f"write {found.allowed}" if found and found.allowed else f'write {attribute}="..." with a value that fits'
-        )
+        return found.allowed if found and found.allowed else "a value that fits"
 
 
 def suggest(name: str, known: Iterable[str], shape: str = "{}") -> str:
