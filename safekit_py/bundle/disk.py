@@ -78,5 +78,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def discard(path: Path) -> None:
-    """Delete a folder that nobody uses any more; what cannot be deleted now goes at the next clean-up."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Delete what nobody uses any more; what cannot be deleted now goes at the next clean-up."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,9 +1,9 @@
 """Elements that nothing acts on: accepted with whatever they hold, and said so."""
 
 import pytest
+from safekit_py.plugins import compat
 
 from safekit_py.config.load import check
-from safekit_py.plugins import compat
 
 ELEMENTS = list(compat.safekit_elements())
 

@@ -1,9 +1,9 @@
 """``<tcp>``: values and defaults."""
 
 import pytest
+from safekit_py.plugins.checkers.tcp_element import ELEMENT, TcpCheck
 
 from safekit_py.config.load import check
-from safekit_py.plugins.checkers.tcp_element import ELEMENT, TcpCheck
 
 
 def look(tcp="", to=""):

@@ -3,10 +3,10 @@
 from ipaddress import IPv4Address
 
 import pytest
+from safekit_py.plugins.farm.elements import ELEMENTS
+from safekit_py.plugins.farm.model import Farm, Group, Interface, Rule, Vip, VirtualAddr
 
 from safekit_py.config.load import check
-from safekit_py.plugins.farm.elements import ELEMENTS
-from safekit_py.plugins.farm.model import Farm, Group, Interface, Rule, VirtualAddr, Vip
 
 VIP = IPv4Address("10.0.0.50")
 
