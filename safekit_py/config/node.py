@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lxml import etree
 
@@ -12,24 +12,21 @@ from safekit_py.config.xml import Document
 from safekit_py.errors import Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Node:
-    """Implements :class:`safekit_py.model.plugin.ElementNode`."""
+    """Implements :class:`safekit_py.model.plugin.ElementNode`: ``tag`` is the name, ``line`` that of the start tag."""
 
     element: etree._Element
     declared: Declaration
     document: Document
     problems: list[Problem]
 
-    @property
-    def tag(self) -> str:
-        """The element's name."""
-        return str(self.element.tag)
+    tag: str = field(init=False)
+    line: int = field(init=False)
 
-    @property
-    def line(self) -> int:
-        """The line of its start tag."""
-        return self.document.line(self.element)
+    def __post_init__(self) -> None:
+        self.tag = str(self.element.tag)
+        self.line = self.document.line(self.element)
 
     def get(self, attribute: str) -> str | None:
         """The attribute's text, the schema's default, or None."""

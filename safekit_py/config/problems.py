@@ -45,7 +45,9 @@ class Finder:
         self.structure(self.root, self.schema.root)
         for _ in range(MAX_ROUNDS):
             self.schema.validator.validate(self.root)
-            surplus = [self.entry(each) for each in self.schema.validator.error_log]
+            # The stubs do not know that the log can be iterated.
+            log: Iterable[etree._LogEntry] = self.schema.validator.error_log  # type: ignore[assignment]
+            surplus = [self.entry(each) for each in log]
             if not self.cut(each for each in surplus if each is not None):
                 return
 

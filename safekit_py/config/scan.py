@@ -16,7 +16,8 @@ from safekit_py.errors import ConfigError, Problem
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
-MAX_TAGS = 20_000
+MAX_TAGS = 5_000
+MAX_ATTRIBUTES = 100  # of one element
 
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=<>/"']+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _NAME = re.compile(rb"<[^\s/>]+")
@@ -90,6 +91,9 @@ class _Scanner:
             self.refuse("too-deep", f"Elements stand more than {MAX_DEPTH} deep", "close the tags above", line)
         if len(self.tags) >= MAX_TAGS:
             self.refuse("too-many-elements", f"The file has more than {MAX_TAGS} elements", "make it smaller", line)
+        if len(attributes) > MAX_ATTRIBUTES:
+            message = f"<{name[:40]}> has more than {MAX_ATTRIBUTES} attributes"
+            self.refuse("too-many-attributes", message, "delete those that mean nothing", line)
         foreign = next((each for each in (name, *attributes) if ":" in each or each == "xmlns"), None)
         if foreign:
             self.refuse("namespace", f"'{foreign}' uses an XML namespace", "take it out", line)

@@ -21,8 +21,7 @@ def test_accepted_paths_are_below_and_distinct(names):
     try:
         accepted = [check_path(each, "a.zip") for each in names]
         check_distinct(((each, False) for each in accepted), "a.zip")
-    except ConfigError as error:
-        assert error.code.startswith("bundle.")
+    except ConfigError:
         return
     for each in accepted:
         assert os.path.normpath(f"/m/{each}") == f"/m/{each}"

@@ -164,5 +164,5 @@ def test_no_service():
 def test_thousands_of_errors_take_no_time():
     began = time.monotonic()
     tcp = '<tcp ident="a" when="x"><to/><to/></tcp>'
-    assert len(codes(service("<x/>" * 8000 + "<check>" + tcp * 3000 + "</check>"))) > 1
-    assert time.monotonic() - began < 5
+    assert len(codes(service("<x/>" * 2000 + "<check>" + tcp * 900 + "</check>"))) > 1
+    assert time.monotonic() - began < 2

@@ -39,7 +39,8 @@ BOMB = (
         (b"<safe a='" + b"x" * 12_000_000 + b"'/>", "too-big"),
         (b"<a>" * 300_000, "root"),
         (b"<safe>" + b"<a>" * 300_000, "too-deep"),
-        (b"<safe>" + b"<a/>" * 30_000 + b"</safe>", "too-many-elements"),
+        (b"<safe>" + b"<a/>" * 6_000 + b"</safe>", "too-many-elements"),
+        (b"<safe " + b" ".join(b'a%d="x"' % n for n in range(80_000)) + b"/>", "too-many-attributes"),
     ],
 )
 def test_refused_quickly(data, code):
@@ -57,10 +58,3 @@ def test_lines_and_places():
     assert (root.line, root.places["a"].line, root.places["b"].line, macro.line, macro.depth) == (2, 3, 4, 4, 2)
     place = root.places["b"]
     assert data[place.start : place.end] == b"y>z"
-
-
-def test_a_crowd_of_attributes_is_read_quickly():
-    began = time.monotonic()
-    (root,) = scan(b"<safe " + b" ".join(b'a%d="x"' % n for n in range(80_000)) + b"/>", "x.xml", "safe")
-    assert len(root.places) == 80_000
-    assert time.monotonic() - began < 1
