@@ -1,0 +1,28 @@
+"""What the farm contributes: its elements, the module type, and the checkers of its interfaces and addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from safekit_py.api import CheckerType, Element, ModuleType, hookimpl
+
+from . import elements, watchers
+from .type import FarmType
+
+
+@hookimpl
+def safekit_elements() -> Iterable[Element]:
+    """``<farm>`` and ``<vip>``."""
+    return elements.ELEMENTS
+
+
+@hookimpl
+def safekit_module_types() -> Iterable[ModuleType]:
+    """The type ``farm``."""
+    return (FarmType(),)
+
+
+@hookimpl
+def safekit_checkers() -> Iterable[CheckerType]:
+    """``check="on"`` of ``<interface>`` and of ``<virtual_addr>``."""
+    return (CheckerType("intf", watchers.interfaces), CheckerType("ip", watchers.addresses))

@@ -1,0 +1,62 @@
+"""The module type ``farm``: what it checks, what it needs, and its runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, State
+
+from . import compiler
+from .model import Farm, Vip
+from .runtime import FarmRuntime
+
+
+class FarmType:
+    """All servers run the application; a kernel filter shares the clients among them."""
+
+    name = "farm"
+    goal = State.UP
+
+    def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
+        """What the schema cannot see: LANs, servers and addresses must be those of the cluster."""
+        farm: Farm | None = config.one("farm")
+        if farm is None:
+            yield Problem(
+                "farm.no-farm", "a module of mode farm needs <farm>", '<farm><lan name="default"/></farm> below <service>'
+            )
+            return
+        if cluster is None:
+            return
+        names = [lan.name for lan in cluster.lans]
+        for lan in farm.lans:
+            if lan not in names:
+                known = ", ".join(names) or "(none)"
+                yield Problem("farm.unknown-lan", f"cluster.xml has no LAN called {lan}", f'<lan name="…"/> takes one of: {known}')
+        yield from self._check_vip(config.one("vip") or Vip(), cluster)
+
+    def _check_vip(self, vip: Vip, cluster: Cluster) -> Iterable[Problem]:
+        servers = {node.addr: node.name for lan in cluster.lans for node in lan.nodes}
+        for interface in vip.interfaces:
+            for address in interface.addresses:
+                if str(address.addr) in servers:
+                    yield Problem(
+                        "farm.address-of-server",
+                        f"{address.addr} is the address of {servers[str(address.addr)]}",
+                        "a virtual address belongs to no server: take a free one of the same network",
+                    )
+        for group in vip.groups:
+            for name, _ in group.powers:
+                if name not in cluster.nodes:
+                    yield Problem(
+                        "farm.unknown-host",
+                        f"group {group.name} gives power to {name}, which is no server of cluster.xml",
+                        f"one of: {', '.join(cluster.nodes)}",
+                    )
+
+    def requirements(self, config: ModuleConfig) -> Iterable[Problem]:
+        """What the kernel filter needs of this server."""
+        return compiler.requirements()
+
+    def runtime(self, context: ModuleContext) -> FarmRuntime:
+        """One farm module at work."""
+        return FarmRuntime(context)

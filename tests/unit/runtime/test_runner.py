@@ -1,0 +1,296 @@
+"""The runner with real scripts, and a module type and checkers that a test plugin brings."""
+
+import asyncio
+import time
+
+import pytest
+
+from safekit_py.errors import Problem, SafekitError, StateError
+from safekit_py.hookspecs import hookimpl
+from safekit_py.model.config import Cluster, ModuleConfig, Service, User
+from safekit_py.model.paths import Paths
+from safekit_py.model.plugin import CheckerType
+from safekit_py.model.state import State
+from safekit_py.runtime import plugins, runner
+from safekit_py.runtime.runner import ModuleRunner, Verb
+
+
+class TrialRuntime:
+    def __init__(self, calls):
+        self.calls = calls
+
+    def __getattr__(self, name):
+        async def call():
+            self.calls.append(name)
+
+        return call
+
+    def report(self):
+        return {}
+
+
+class TrialType:
+    name, goal = "trial", State.UP
+
+    def __init__(self, calls, problems=()):
+        self.calls, self.problems = calls, problems
+
+    def check(self, config, cluster):
+        return ()
+
+    def requirements(self, config):
+        return self.problems
+
+    def runtime(self, context):
+        return TrialRuntime(self.calls)
+
+
+class Switch:
+    """A checker that a test turns up and down."""
+
+    resource, when = "trial.switch", "both"
+
+    def __init__(self, action="restart"):
+        self.action, self.value, self.changed = action, "up", asyncio.Event()
+
+    async def run(self, report):
+        while True:
+            report(self.value, "turned by the test")
+            self.changed.clear()
+            await self.changed.wait()
+
+    def turn(self, value):
+        self.value = value
+        self.changed.set()
+
+
+class Trial:
+    def __init__(self, tmp_path, *, maxloop=3, checkers=(), problems=()):
+        self.calls, self.events = [], []
+        self.paths = Paths(tmp_path)
+        self.bin = self.paths.module("app") / "bin"
+        self.bin.mkdir(parents=True)
+        trial, kinds = TrialType(self.calls, problems), [CheckerType("trial", lambda _: checkers)]
+
+        class Plugin:
+            @hookimpl
+            def safekit_module_types(self):
+                return [trial]
+
+            @hookimpl
+            def safekit_checkers(self):
+                return kinds
+
+        self.manager = plugins.Manager()
+        self.manager.load_module("safekit_py.plugins.actions.basic")
+        self.manager.register("trial", Plugin())
+        self.config = ModuleConfig(Service("trial", maxloop=maxloop), User(5.0, 5.0))
+
+    def script(self, name, text="true"):
+        path = self.bin / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.bin}/../order\n{text}\n')
+        path.chmod(0o755)
+
+    def order(self):
+        path = self.bin.parent / "order"
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def __aenter__(self):
+        self.runner = ModuleRunner(
+            "app",
+            self.config,
+            paths=self.paths,
+            manager=self.manager,
+            cluster=Cluster(nodes=("a",)),
+            node="a",
+            cluster_key=b"k" * 32,
+            module_id=1,
+            publish=self.events.append,
+        )
+        await self.runner.recover()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.runner.shutdown()
+
+    async def ask(self, verb, cause="test", *, person=True):
+        await asyncio.wait_for(self.runner.submit(verb, cause, person=person), 20)
+
+    async def reach(self, state, limit=15.0):
+        end = time.monotonic() + limit
+        while f"{self.runner.state} {self.runner.readiness}" != state or self.runner.busy:
+            assert time.monotonic() < end, (self.runner.state, self.runner.readiness, [e.message for e in self.events])
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(runner, "PAUSE", 0.05)
+
+
+def test_start_and_stop_in_the_order_of_the_contract(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            for name in ("prestart", "transition", "start_both", "stop_both", "poststop"):
+                trial.script(name)
+            await trial.ask(Verb.START)
+            assert f"{trial.runner.state} {trial.runner.readiness}" == "UP Ready"
+            assert trial.calls == ["recover", "prepare", "open"]
+            await trial.ask(Verb.STOP)
+            assert trial.calls == ["recover", "prepare", "open", "close", "release"]
+            assert trial.order() == [
+                "transition STOP WAIT start",
+                "prestart STOP WAIT start",
+                "transition WAIT UP start",
+                "start_both WAIT UP start",
+                "stop_both UP WAIT stop",
+                "transition UP WAIT stop",
+                "stop_both force WAIT STOP stop",
+                "poststop WAIT STOP stop",
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_start_that_always_fails_stops_by_maxloop_and_says_why(tmp_path):
+    async def main():
+        async with Trial(tmp_path, maxloop=2) as trial:
+            trial.script("start_both", "exit 7")
+            with pytest.raises(SafekitError, match="status 7"):
+                await trial.ask(Verb.START)
+            await trial.reach("STOP NotReady")
+            assert trial.order().count("start_both WAIT UP start") == 1
+            assert trial.order().count("start_both UP UP start") == 2
+            assert "maxloop" in trial.runner.reason
+            assert "start_both ended with status 7" in trial.runner.reason
+            assert "open" not in trial.calls
+            assert trial.runner.wish.read()[0] is False
+
+    asyncio.run(main())
+
+
+def test_a_fallen_checker_restarts_the_application_and_counts(tmp_path):
+    async def main():
+        switch = Switch()
+        async with Trial(tmp_path, checkers=[switch]) as trial:
+            trial.script("start_both")
+            trial.script("stop_both")
+            await trial.ask(Verb.START)
+            switch.turn("down")
+            while trial.runner.loop.count == 0:
+                await asyncio.sleep(0.01)
+            switch.turn("up")
+            while len(trial.order()) < 3:
+                await asyncio.sleep(0.01)
+            await trial.reach("UP Ready")
+            assert trial.order()[1:] == ["stop_both UP UP stop", "start_both UP UP start"]
+            assert trial.calls[2:] == ["open", "close", "open"]
+            await trial.ask(Verb.RESTART)
+            assert trial.runner.loop.count == 0, "a person's command resets the counter"
+
+    asyncio.run(main())
+
+
+def test_noaction_leaves_the_module_alone(tmp_path):
+    async def main():
+        switch = Switch("noaction")
+        async with Trial(tmp_path, checkers=[switch]) as trial:
+            await trial.ask(Verb.START)
+            switch.turn("down")
+            await asyncio.sleep(0.3)
+            assert trial.runner.state is State.UP
+            assert trial.runner.loop.count == 0
+
+    asyncio.run(main())
+
+
+def test_stop_from_inside_start_both_does_not_deadlock(tmp_path):
+    """What `$SAFE/safekit stop -i start_both` in the script asks for is carried out after the script."""
+
+    async def main():
+        async with Trial(tmp_path) as trial:
+            trial.script("start_both", "sleep 0.3")
+            start = trial.runner.submit(Verb.START, "test", person=True)
+            while not trial.order():
+                await asyncio.sleep(0.01)
+            await trial.ask(Verb.STOP, "asked by start_both", person=False)
+            assert trial.runner.state is State.STOP
+            assert trial.runner.reason == "asked by start_both"
+            with pytest.raises(StateError):
+                await start
+            assert "open" not in trial.calls
+
+    asyncio.run(main())
+
+
+def test_forcestop_ends_a_script_that_hangs(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            trial.script("start_both", "sleep 60")
+            trial.script("stop_both")
+            trial.runner.submit(Verb.START, "test", person=True)
+            while not trial.order():
+                await asyncio.sleep(0.01)
+            began = time.monotonic()
+            await trial.ask(Verb.FORCESTOP)
+            assert time.monotonic() - began < 4
+            assert trial.order()[1:] == ["stop_both force WAIT STOP stop"]
+
+    asyncio.run(main())
+
+
+def test_a_missing_requirement_changes_nothing(tmp_path):
+    async def main():
+        async with Trial(tmp_path, problems=[Problem("farm.no-bcc", "no bcc", "apt-get install")]) as trial:
+            trial.script("prestart")
+            with pytest.raises(SafekitError, match="no bcc"):
+                await trial.ask(Verb.START)
+            assert trial.order() == []
+            assert trial.calls == ["recover"]
+            assert trial.runner.reason == "no bcc"
+
+    asyncio.run(main())
+
+
+def test_restart_of_a_stopped_module_is_refused(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            with pytest.raises(StateError, match="start it first"):
+                trial.runner.submit(Verb.RESTART, "test", person=True)
+
+    asyncio.run(main())
+
+
+def test_wait_stays_until_the_pre_checker_is_content(tmp_path):
+    async def main():
+        gate = Switch("wait")
+        gate.when = "pre"
+        gate.value = "down"
+        async with Trial(tmp_path, checkers=[gate]) as trial:
+            trial.script("start_both")
+            start = trial.runner.submit(Verb.START, "test", person=True)
+            while str(trial.runner.readiness) != "NotReady" or trial.runner.state is not State.WAIT:
+                await asyncio.sleep(0.01)
+            assert trial.runner.reason == "waits for trial.switch"
+            assert trial.order() == []
+            gate.turn("up")
+            await asyncio.wait_for(start, 5)
+            assert trial.runner.state is State.UP
+            gate.turn("down")
+            while trial.runner.state is not State.WAIT:
+                await asyncio.sleep(0.01)
+            gate.turn("up")
+            await trial.reach("UP Ready")
+
+    asyncio.run(main())
+
+
+def test_the_wish_is_remembered(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            await trial.ask(Verb.START)
+            assert trial.runner.wish.read()[0] is True
+            await trial.ask(Verb.STOP)
+            assert trial.runner.wish.read()[0] is False
+
+    asyncio.run(main())
