@@ -31,29 +31,30 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 class LocalProtocol(H11Protocol):
-    """HTTP over the UNIX socket; a caller that is neither root nor the agent's own user is turned away at once."""
+    """HTTP over the UNIX socket; a caller that is neither root nor the agent's own user gets one answer: no."""
+
+    _denied: Any = None
 
     def connection_made(self, transport: Any) -> None:
-        """Check the caller before a byte of its request is read."""
-        uid = peer_uid(transport.get_extra_info("socket"))
-        if uid not in (0, os.geteuid()):
-            transport.write(DENIED % (len(DENIED_BODY), DENIED_BODY))
-            transport.close()
-            return
-        super().connection_made(transport)
+        """Ask the kernel who calls, before anything is read."""
+        if peer_uid(transport.get_extra_info("socket")) in (0, os.geteuid()):
+            super().connection_made(transport)
+        else:
+            self._denied = transport
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a caller that was turned away are not read."""
-        if getattr(self, "transport", None) is not None:
+        """A denied caller's bytes are not parsed. It is answered only now: closing a socket that holds unread bytes
+        would reset it, and the answer would be lost."""
+        if self._denied is None:
             super().data_received(data)
+        elif not self._denied.is_closing():
+            self._denied.write(DENIED % (len(DENIED_BODY), DENIED_BODY))
+            self._denied.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Only a connection that was accepted has anything to end."""
-        if getattr(self, "transport", None) is not None:
+        if self._denied is None:
             super().connection_lost(exc)
-
-    def eof_received(self) -> None:
-        """The caller has sent all; uvicorn needs nothing done."""
 
 
 def listen(paths: Paths) -> socket.socket:

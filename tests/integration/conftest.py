@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from safekit_py.lab import Lab
-
 VIP = "10.77.0.100"
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +79,8 @@ class Farm:
 @pytest.fixture(scope="session")
 def farm():
     """Three servers with the apache module installed, not started."""
+    from safekit_py.lab import Lab
+
     name = f"t{uuid.uuid4().hex[:6]}"
     with Lab.up(name, servers=3, owner=os.getpid()) as lab:
         made = Farm(lab)
