@@ -1,0 +1,76 @@
+"""What an idle agent costs: memory and processor, with one farm module among three servers.
+
+    .venv/bin/python bench/agent.py [--seconds 30]
+
+Printed for each of three agents: resident memory, and processor time in percent of one core over the period, beside
+that of a bare `python3 -c 'time.sleep(…)'` in the same period.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from safekit_py.lab import Lab
+
+SERVERS = ("server1", "server2", "server3")
+VIP = "10.77.0.100"
+
+
+def ticks(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def resident(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def agents(root):
+    """Process ids on this machine of the agents whose root is below ``root``."""
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            environment = (entry / "environ").read_bytes() if words else b""
+        except OSError:
+            continue
+        if b"safekit_py" in words and b"agent" in words and f"SAFEKIT_ROOT={root}".encode() in environment:
+            yield int(entry.name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30)
+    seconds = parser.parse_args().seconds
+    with Lab.up(f"b{os.getpid()}", servers=3, owner=os.getpid()) as lab:
+        for host in SERVERS:
+            while lab.run(host, ["safekit-py", "status"], capture_output=True).returncode:
+                time.sleep(0.2)
+            for words in (["module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80"], ["start", "apache", "--wait"]):
+                done = lab.run(host, ["safekit-py", *words], capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(done.stderr)
+        time.sleep(3)
+        bare = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds + 1})"])
+        found = {host: next(agents(lab.root(host))) for host in SERVERS}
+        found["bare python"] = bare.pid
+        before = {name: ticks(pid) for name, pid in found.items()}
+        time.sleep(seconds)
+        hertz = os.sysconf("SC_CLK_TCK")
+        for name, pid in found.items():
+            share = (ticks(pid) - before[name]) / hertz / seconds * 100
+            print(f"{name}: {resident(pid):.1f} MB resident, {share:.2f} % of a core")
+        bare.wait()
+
+
+if __name__ == "__main__":
+    main()
