@@ -1,8 +1,8 @@
 """filter.c -> a file of instructions, made once by a short-lived child.
 
-The compiler costs 150 MB that it never gives back, so it runs in a child,
-``python -m safekit_py.plugins.farm.compiler OUT.json``; the agent reads the file and talks to the kernel itself (``loader``). Files are kept by a hash of everything that
-could change them, so a server compiles once for each version and kernel.
+The compiler costs 150 MB that it never gives back, so it runs in a child, ``python -m safekit_py.plugins.farm.compiler
+OUT.json``; the agent reads the file and talks to the kernel itself (``loader``). Files are kept by a hash of everything
+that could change them, so a server compiles once for each version and kernel.
 """
 
 from __future__ import annotations

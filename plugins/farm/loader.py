@@ -3,7 +3,9 @@
 Maps and program are pinned in one folder for each module, so they outlive the agent and a new one takes them up with
 :meth:`Filter.reopen`. Owners and MACs are double-buffered: a packet sees the old tables or the new ones, never a mix.
 
-Invariant: a filter that was loaded, and not configured, installed, opened and renewed since, accepts no packet for a VIP.
+Invariant: a filter that knows its VIPs (``configure``) accepts a packet for one only in a bucket of its own, while
+open, and a packet that may open a connection only while the lease runs. Before ``configure`` it knows no VIP: configure,
+then attach.
 """
 
 from __future__ import annotations
@@ -151,7 +153,7 @@ class Filter:
         self._open, self._active = opened, active
 
     def renew(self, deadline_ns: int) -> None:
-        """Let new connections in until CLOCK_MONOTONIC reaches this; 0 ends the lease now. Cheap; after close nothing."""
+        """Let connections start until CLOCK_MONOTONIC reaches this; 0 ends the lease. No effect after close."""
         with self._closing:
             if (lease := self._maps["lease"]).fd >= 0:
                 lease.update(ZERO, struct.pack("=Q", max(deadline_ns, 0)))
@@ -169,10 +171,11 @@ class Filter:
 
     def clients(self) -> list[tuple[IPv4Address, bytes, int]]:
         """Who asked for a VIP by ARP: address, MAC, and when last (CLOCK_MONOTONIC, ns)."""
-        return [
-            (IPv4Address(key), value[:6], int.from_bytes(value[8:], "little" if struct.pack("=H", 1)[0] else "big"))
-            for key, value in self._maps["clients"].items()
-        ]
+        found = []
+        for address, value in self._maps["clients"].items():
+            mac, seen = struct.unpack("=6s2xQ", value)
+            found.append((IPv4Address(address), mac, seen))
+        return found
 
     def run(self, packet: bytes, repeat: int = 1) -> bpf.Trial:
         """Let the program decide on a packet as if loopback had received it; counters count it."""

@@ -1,0 +1,38 @@
+"""A loaded filter, pinned in a BPF file system that this test run mounts for itself and takes away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from safekit_py.plugins.farm import compiler
+from safekit_py.plugins.farm.loader import Filter
+
+
+@pytest.fixture(scope="session")
+def bpffs(tmp_path_factory):
+    if os.geteuid():
+        pytest.skip("needs root")
+    folder = tmp_path_factory.mktemp("bpffs")
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def filter_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def filter_object(filter_cache):
+    return compiler.object_for(filter_cache)
+
+
+@pytest.fixture
+def farm_filter(bpffs, filter_object):
+    loaded = Filter.load(filter_object, bpffs / "unit")
+    yield loaded
+    loaded.unpin()
+    loaded.close()
