@@ -3,9 +3,9 @@
 Command, as root: ``python bench/filter.py [--rounds 15] [--repeat 500000] [--json]``
 
 BPF_PROG_TEST_RUN times the loaded program and the null program by turns in the same run, so that a busy or slow
-machine weighs on both; printed are the medians of the rounds and of the differences. The budget is 25 ns for an accepted
-TCP segment. What could open a connection costs one reading of the clock more, for the lease: about 30 ns where the
-clock is a virtual machine's.
+machine weighs on both; printed are the medians of the rounds and of the differences. The budget is 25 ns for an
+accepted TCP segment. What could open a connection costs one reading of the clock more, for the lease: about 30 ns in a
+virtual machine.
 """
 
 from __future__ import annotations

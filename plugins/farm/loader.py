@@ -4,8 +4,8 @@ Maps and program are pinned in one folder for each module, so they outlive the a
 :meth:`Filter.reopen`. Owners and MACs are double-buffered: a packet sees the old tables or the new ones, never a mix.
 
 Invariant: a filter that knows its VIPs (``configure``) accepts a packet for one only in a bucket of its own, while
-open, and a packet that may open a connection only while the lease runs. Before ``configure`` it knows no VIP: configure,
-then attach.
+open, and a packet that may open a connection only while the lease runs. Before ``configure`` it knows no VIP, so attach
+it after.
 """
 
 from __future__ import annotations

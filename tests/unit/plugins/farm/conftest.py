@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from safekit_py.plugins.farm import compiler
 from safekit_py.plugins.farm.loader import Filter
+
+CLONE_NEWNET = 0x40000000
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,14 @@ def farm_filter(bpffs, filter_object):
     yield loaded
     loaded.unpin()
     loaded.close()
+
+
+@pytest.fixture
+def new_network():
+    """This thread in an empty network namespace of its own, and back."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before:
+        if libc.unshare(CLONE_NEWNET):
+            pytest.skip("needs network namespaces")
+        yield
+        assert libc.setns(before.fileno(), CLONE_NEWNET) == 0
