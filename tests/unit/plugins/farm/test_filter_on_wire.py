@@ -1,0 +1,192 @@
+"""The filter between real hosts: a bridge, two servers and a client in network namespaces of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+from safekit_py.plugins.farm import addresses, announce, attach
+from safekit_py.plugins.farm.layout import BUCKETS, KernelRule
+from safekit_py.plugins.farm.loader import Filter
+from safekit_py.plugins.farm.reference import bucket_of
+
+pytestmark = pytest.mark.lab
+CLONE_NEWNET = 0x40000000
+VIP, CLIENT, SEED, PORT = IPv4Address("10.9.0.100"), IPv4Address("10.9.0.50"), 0x5AFE, 8080
+FOREVER = 2**63
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Host:
+    """A network namespace that lives as long as this object's descriptor; ``with host:`` is in it."""
+
+    def __init__(self) -> None:
+        with self._back_afterwards():
+            assert LIBC.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _back_afterwards():
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            assert LIBC.setns(before, CLONE_NEWNET) == 0
+            os.close(before)
+
+    @contextlib.contextmanager
+    def inside(self):
+        with self._back_afterwards():
+            assert LIBC.setns(self.fd, CLONE_NEWNET) == 0
+            with IPRoute() as netlink:
+                yield netlink
+
+
+class Server(Host):
+    def __init__(self, number: int, compiled, pins: Path, marks: Path) -> None:
+        super().__init__()
+        self.number, self.marks = number, marks
+        self.filter = Filter.load(compiled, pins / f"server{number}")
+
+    def start(self) -> None:
+        with self.inside() as netlink:
+            self.index, _ = addresses.device_of(netlink, addresses.Interface((), "e0"))
+            self.mac = addresses.mac_of(netlink, self.index)
+            addresses.ask_in_own_name("e0", "web", self.marks / "arp.json")
+            addresses.add(netlink, self.index, VIP)
+            self.filter.configure(self.number, SEED, [(VIP, 0)], [KernelRule("tcp", "on_port", 0, PORT)], 0)
+            attach.attach(netlink, self.index, "web", self.filter.program, self.marks)
+            self.listener = socket.create_server((str(VIP), PORT), backlog=200)
+            self.listener.setblocking(False)
+
+    def accepted(self) -> list[tuple[socket.socket, int]]:
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, (_, port) = self.listener.accept()
+                found.append((connection, port))
+        return found
+
+
+@pytest.fixture
+def farm(bpffs, filter_object, tmp_path):
+    with contextlib.ExitStack() as stack:
+        switch, client = Host(), Host()
+        servers = [Server(number, filter_object, bpffs, tmp_path / str(number)) for number in range(2)]
+        for host in (switch, client, *servers):
+            stack.callback(os.close, host.fd)
+        for server in servers:
+            stack.callback(server.filter.close)
+            stack.callback(server.filter.unpin)
+        with switch.inside() as netlink:
+            netlink.link("add", ifname="br0", kind="bridge")
+            bridge = netlink.link_lookup(ifname="br0")[0]
+            netlink.link("set", index=bridge, state="up")
+            for number, host in enumerate((*servers, client)):
+                netlink.link("add", ifname=f"p{number}", kind="veth", peer={"ifname": "e0", "net_ns_fd": host.fd})
+                netlink.link("set", index=netlink.link_lookup(ifname=f"p{number}")[0], state="up", master=bridge)
+        for host, own in ((servers[0], "10.9.0.1"), (servers[1], "10.9.0.2"), (client, str(CLIENT))):
+            with host.inside() as netlink:
+                index = netlink.link_lookup(ifname="e0")[0]
+                netlink.addr("add", index=index, address=own, prefixlen=24)
+                netlink.link("set", index=index, state="up")
+        for server in servers:
+            server.start()
+            stack.callback(server.listener.close)
+        yield client, servers
+
+
+def put_in_force(servers, table: bytes) -> None:
+    for server in servers:
+        server.filter.install([table], {(0, each.number): each.mac for each in servers})
+        server.filter.set_open(True)
+        server.filter.renew(FOREVER)
+
+
+def neighbour(client) -> str:
+    with client.inside() as netlink:
+        return {m.get_attr("NDA_DST"): m.get_attr("NDA_LLADDR") for m in netlink.get_neighbours(family=2)}.get(
+            str(VIP), ""
+        )
+
+
+def connect(client, timeout: float = 2.0) -> socket.socket:
+    with client.inside():
+        return socket.create_connection((str(VIP), PORT), timeout)
+
+
+def test_each_client_reaches_its_owner_through_whichever_server_answers_arp(farm):
+    client, servers = farm
+    put_in_force(servers, bytes(bucket & 1 for bucket in range(BUCKETS)))
+    connections = [connect(client) for _ in range(60)]
+    expected = {c.getsockname()[1]: bucket_of(CLIENT, SEED, c.getsockname()[1]) & 1 for c in connections}
+    served = {port: server.number for server in servers for _, port in server.accepted()}
+    assert served == expected
+    assert set(served.values()) == {0, 1}
+    answering = bucket_of(CLIENT, SEED) & 1
+    assert neighbour(client) == servers[answering].mac.hex(":")
+    counters = [server.filter.counters() for server in servers]
+    assert counters[answering][0, "forwarded"] > 0
+    assert (0, "forwarded") not in counters[1 - answering]
+    assert counters[1 - answering][0, "not_owner"] == 1
+    assert servers[answering].filter.clients()[0][0] == CLIENT
+    for connection in connections:
+        connection.close()
+
+
+def test_past_the_lease_what_is_open_goes_on_and_nothing_new_opens(farm):
+    client, servers = farm
+    put_in_force(servers, bytes(BUCKETS))
+    connection = connect(client)
+    (served, _), *_ = servers[0].accepted()
+    servers[0].filter.renew(time.monotonic_ns() + 20_000_000)
+    time.sleep(0.05)
+    connection.sendall(b"question")
+    served.settimeout(2)
+    assert served.recv(100) == b"question"
+    with pytest.raises(TimeoutError):
+        connect(client, 0.3)
+    assert servers[0].filter.counters()[0, "expired"] >= 1
+    servers[0].filter.renew(FOREVER)
+    connect(client).close()
+    connection.close()
+    served.close()
+
+
+def test_an_announcement_moves_a_client_at_once(farm):
+    client, servers = farm
+    put_in_force(servers, bytes(BUCKETS))
+    connect(client).close()
+    assert neighbour(client) == servers[0].mac.hex(":")
+    put_in_force(servers, bytes([1]) * BUCKETS)
+    targets = [mac for _, mac, _ in servers[1].filter.clients()]
+    with servers[0].inside():
+        announce.announce("e0", VIP, servers[0].mac, [], broadcast=True)
+    with servers[1].inside():
+        assert announce.announce("e0", VIP, servers[1].mac, targets) == 1
+    time.sleep(0.05)
+    assert neighbour(client) == servers[1].mac.hex(":")
+    connect(client).close()
+    assert len(servers[1].accepted()) == 1
+
+
+def test_a_closed_server_takes_nothing_and_a_reopened_filter_goes_on(farm):
+    client, servers = farm
+    put_in_force(servers, bytes(BUCKETS))
+    connect(client).close()
+    servers[0].filter.set_open(False)
+    with pytest.raises(TimeoutError):
+        connect(client, 0.3)
+    later = Filter.reopen(servers[0].filter.folder)
+    assert not later.is_open
+    later.set_open(True)
+    connect(client).close()
+    later.close()
