@@ -1,0 +1,111 @@
+"""The life of a loaded filter: pins, settings, tables, lease."""
+
+from __future__ import annotations
+
+import struct
+import time
+from ipaddress import IPv4Address
+
+import pytest
+from safekit_py.plugins.farm.compiled import FilterObject
+from safekit_py.plugins.farm.layout import ACT_DROP, ACT_UNSPEC, BUCKETS, KernelRule
+from safekit_py.plugins.farm.loader import Filter, unpin
+
+from safekit_py.api import SystemProblem
+
+pytestmark = pytest.mark.lab
+VIP = IPv4Address("10.0.0.100")
+
+
+def udp() -> bytes:
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28, 7, 0, 64, 17, 0) + bytes([10, 0, 0, 7]) + VIP.packed
+    return bytes(12) + b"\x08\0" + ip + struct.pack(">HHI", 40000, 53, 0)
+
+
+def configured(loaded: Filter, owner: int = 3) -> Filter:
+    loaded.configure(3, 7, [(VIP, 0)], [KernelRule("udp", "on_addr", 2)], None)
+    loaded.install([bytes(BUCKETS), bytes(BUCKETS), bytes([owner]) * BUCKETS], {})
+    return loaded
+
+
+def test_nothing_is_accepted_until_opened_and_leased(farm_filter):
+    configured(farm_filter)
+    assert farm_filter.run(udp()).code == ACT_DROP
+    farm_filter.set_open(True)
+    assert farm_filter.run(udp()).code == ACT_DROP
+    farm_filter.renew(time.monotonic_ns() + 10**10)
+    assert farm_filter.run(udp()).code == ACT_UNSPEC
+    farm_filter.renew(time.monotonic_ns() - 1)
+    assert farm_filter.run(udp()).code == ACT_DROP
+    assert farm_filter.counters() == {(2, "closed"): 1, (2, "expired"): 2, (2, "accepted"): 1}
+
+
+def test_install_takes_turns_and_keeps_the_gate(farm_filter):
+    configured(farm_filter).set_open(True)
+    farm_filter.renew(2**63)
+    for owner in (3, 1, 3, 2, 3):
+        farm_filter.install([bytes(BUCKETS), bytes(BUCKETS), bytes([owner]) * BUCKETS], {})
+        assert farm_filter.is_open
+        assert (farm_filter.run(udp()).code == ACT_UNSPEC) == (owner == 3)
+
+
+def test_a_group_without_a_table_belongs_to_nobody(farm_filter):
+    configured(farm_filter).set_open(True)
+    farm_filter.install([], {})
+    farm_filter.run(udp())
+    assert farm_filter.counters() == {(2, "nobody"): 1}
+
+
+def test_reopened_filter_goes_on_where_the_first_was(farm_filter):
+    configured(farm_filter).set_open(True)
+    farm_filter.renew(2**63)
+    again = Filter.reopen(farm_filter.folder)
+    assert again.is_open
+    assert again.run(udp()).code == ACT_UNSPEC
+    again.install([], {})
+    assert farm_filter.run(udp()).code == ACT_DROP
+    again.close()
+    again.close()
+    again.renew(1)
+
+
+def test_an_open_filter_is_not_reconfigured(farm_filter):
+    configured(farm_filter).set_open(True)
+    with pytest.raises(ValueError, match="close it"):
+        farm_filter.configure(3, 7, [], [], None)
+
+
+@pytest.mark.parametrize("tables", [[bytes(3)], [bytes(BUCKETS)] * 17])
+def test_wrong_tables_change_nothing(farm_filter, tables):
+    configured(farm_filter).set_open(True)
+    farm_filter.renew(2**63)
+    with pytest.raises(ValueError, match="16 tables of 65536 bytes"):
+        farm_filter.install(tables, {})
+    assert farm_filter.run(udp()).code == ACT_UNSPEC
+
+
+def test_loading_again_replaces_and_unpin_leaves_nothing(bpffs, filter_object):
+    first = Filter.load(filter_object, bpffs / "twice")
+    second = Filter.load(filter_object, bpffs / "twice")
+    configured(first)
+    assert second.run(udp()).code == ACT_UNSPEC  # knows no VIP: it is not the first one
+    second.unpin()
+    assert not (bpffs / "twice").exists()
+    unpin(bpffs / "twice")
+    with pytest.raises(FileNotFoundError):
+        Filter.reopen(bpffs / "twice")
+    first.close()
+    second.close()
+
+
+def test_a_program_that_the_kernel_refuses_leaves_no_pins(bpffs, filter_object):
+    endless = struct.pack("=BBhi", 0x05, 0, -1, 0)
+    with pytest.raises(SystemProblem, match=r"filter\.load"):
+        Filter.load(FilterObject(endless, filter_object.maps, ()), bpffs / "bad")
+    assert not (bpffs / "bad").exists()
+
+
+def test_a_folder_in_no_bpf_file_system_is_refused(tmp_path, filter_object):
+    with pytest.raises(SystemProblem, match=r"filter\.load"):
+        Filter.load(filter_object, tmp_path / "pins")
+    assert not (tmp_path / "pins").exists()
