@@ -1,0 +1,196 @@
+"""The words of the membership protocol: view numbers, messages, events, commands. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from safekit_py.core.buckets import Table
+
+MAX_SERVERS = 64  # as many as the data plane holds
+MAX_GROUPS = 16
+MAX_INFO = 64  # bytes of data-plane addresses that a server announces
+
+
+class Number(NamedTuple):
+    """A view's number: totally ordered, never used twice.
+
+    :param epoch: counts up; above every epoch that the coordinator had seen.
+    :param coordinator: who published it.
+    :param boot: that server's boot id.
+    """
+
+    epoch: int
+    coordinator: int
+    boot: int
+
+
+NO_NUMBER = Number(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all servers of a group share, and who this one is. Times are nanoseconds.
+
+    :param nodes: the numbers of all servers of the group, this one included.
+    :param groups: how many bucket tables a view holds.
+    :param slost: pulses without a server before it counts as lost.
+    :param mlost: pulses without the coordinator before it counts as lost, and the time a new server listens.
+    """
+
+    me: int
+    nodes: tuple[int, ...]
+    groups: int
+    pulse: int = 25_000_000
+    slost: int = 8
+    mlost: int = 8
+
+    @property
+    def lost_after(self) -> int:
+        """Silence after which a server counts as lost."""
+        return self.slost * self.pulse
+
+    @property
+    def coordinator_lost_after(self) -> int:
+        """Silence after which the coordinator counts as lost."""
+        return self.mlost * self.pulse
+
+    @property
+    def lease(self) -> int:
+        """How long this server may go on after its last heartbeat: less than what it takes the others to miss it."""
+        return min(self.slost, self.mlost) * self.pulse * 3 // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A server in a view: its power in each group, and its data plane's addresses."""
+
+    server: int
+    powers: tuple[int, ...]
+    info: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who is in the group and who owns what, from the coordinator to all.
+
+    :param cause: what changed, in a few words.
+    """
+
+    number: Number
+    members: tuple[Member, ...]
+    tables: tuple[Table, ...]
+    cause: str = ""
+
+    def has(self, server: int) -> bool:
+        """Whether the server is a member."""
+        return any(m.server == server for m in self.members)
+
+
+class Known(NamedTuple):
+    """The freshest that a server knows of another one."""
+
+    server: int
+    boot: int
+    beat: int
+    history: bool
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What each server tells every other, each pulse.
+
+    :param beat: counts the pulses of this boot.
+    :param number: the view it holds.
+    :param powers: what it is ready to take in each group; 0 while its traffic is shut.
+    :param hears: bit n is set when it hears server n itself.
+    :param known: every server it holds for alive.
+    """
+
+    beat: int
+    number: Number
+    leaving: bool
+    powers: tuple[int, ...]
+    info: bytes
+    hears: int
+    known: tuple[Known, ...]
+
+
+Message = Heartbeat | View
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A pulse has passed on this server's clock."""
+
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An authentic, fresh message of a boot that proved to be alive."""
+
+    now: int
+    sender: int
+    boot: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SetPowers:
+    """This server is ready for these shares from now on."""
+
+    now: int
+    powers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetInfo:
+    """This server's data plane has these addresses from now on."""
+
+    now: int
+    info: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This server leaves the group for good."""
+
+    now: int
+
+
+Event = Tick | Received | SetPowers | SetInfo | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the message; ``to`` None means every other server."""
+
+    to: tuple[int, ...] | None
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """This view is in force; ``owning`` says whether this server may take what it gives it."""
+
+    view: View
+    owning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """This server may take new connections until then."""
+
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log."""
+
+    text: str
+
+
+Command = Send | Install | Lease | Note

@@ -1,0 +1,417 @@
+"""Membership of a farm's group: who is alive, who coordinates, which view is in force, may this server take clients.
+
+Flows through it: ticks of this server's clock, messages of the others and wishes of this server in; a new state and
+commands out. No I/O, no clock: ``now`` is nanoseconds of a monotonic clock, given with each event.
+
+How it works. Every pulse each server sends a heartbeat to every other. It says which servers it hears, and repeats the
+freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do not
+hear each other. The lowest-numbered live server that holds a view (has history) coordinates. It publishes a new view
+when the members, their powers or their data-plane addresses change, and repeats it each pulse to those that lack it.
+
+Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay, partitions
+(also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
+
+- at any instant each bucket has at most one owner among the servers that share a view number: a number is never used for
+  two views, because it holds the coordinator's boot id and that boot only counts up;
+- once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group;
+- a leave moves only the leaver's buckets; shares follow power within 0.05 % (``core.buckets``);
+- a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards.
+
+Sources of the ideas: views and coordinator by lowest number from group-communication systems; the doubt in one's own clock from
+Lifeguard (arXiv 1707.00788); the lease as dead-man's switch is this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from safekit_py.core.buckets import NOBODY, Table, assign
+from safekit_py.core.group import (
+    NO_NUMBER,
+    Command,
+    Event,
+    Heartbeat,
+    Install,
+    Known,
+    Lease,
+    Leave,
+    Member,
+    Note,
+    Number,
+    Received,
+    Send,
+    SetInfo,
+    SetPowers,
+    Settings,
+    Tick,
+    View,
+)
+
+NEVER = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is known of another server; times are when it was last so."""
+
+    boot: int = 0
+    beat: int = 0
+    history: bool = False
+    leaving: bool = False
+    alive_at: int = NEVER  # its beat advanced, heard or told
+    direct_at: int = NEVER  # it was heard
+    linked_at: int = NEVER  # it was heard, and said that it hears this server
+    behind_at: int = NEVER  # since when it announces a newer view than this server's
+    hears: int = 0
+    number: Number = NO_NUMBER
+    powers: tuple[int, ...] = ()
+    info: bytes = b""
+    retired: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One server's whole knowledge of its group."""
+
+    boot: int
+    began: int
+    ticked: int
+    beat: int = 0
+    powers: tuple[int, ...] = ()
+    info: bytes = b""
+    leaving: bool = False
+    view: View | None = None
+    owning: bool = False
+    doubt: int = 0  # the beat that somebody must have heard before this server trusts itself again; 0: no doubt
+    coordinator: int | None = None
+    peers: Mapping[int, Peer] = field(default_factory=dict)
+    apart: Mapping[tuple[int, int], int] = field(default_factory=dict)  # since when two members do not hear each other
+
+    @property
+    def number(self) -> Number:
+        """The view that it holds."""
+        return self.view.number if self.view else NO_NUMBER
+
+
+def settled_after(settings: Settings) -> int:
+    """Nanoseconds after the last fault within which every connected group has one owner for each bucket."""
+    return (3 * settings.slost + 3 * settings.mlost + 10 + 2 * len(settings.nodes)) * settings.pulse
+
+
+def new(settings: Settings, boot: int, now: int) -> State:
+    """A server that has just started: no history, traffic closed."""
+    peers = {server: Peer(powers=(0,) * settings.groups) for server in settings.nodes if server != settings.me}
+    return State(boot, now, now, powers=(0,) * settings.groups, peers=peers)
+
+
+def step(settings: Settings, state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
+    """Take one event.
+
+    :return: the new state, and what is to be done, in this order.
+    """
+    match event:
+        case Tick(now):
+            return _tick(settings, state, now)
+        case Received(now, sender, boot, message):
+            return _received(settings, state, now, sender, boot, message)
+        case SetPowers(now, powers):
+            return _decide(settings, replace(state, powers=powers), now)
+        case SetInfo(now, info):
+            return _decide(settings, replace(state, info=info), now)
+        case Leave(now):
+            left = replace(state, leaving=True, beat=state.beat + 1, owning=False)
+            installed = (Install(state.view, False),) if state.view and state.owning else ()
+            return left, (Send(None, _heartbeat(settings, left, now)), *installed)
+
+
+# --- events -----------------------------------------------------------------------------------------
+
+
+def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Command, ...]]:
+    late = now - state.ticked - settings.pulse
+    notes: tuple[Command, ...] = ()
+    if late > settings.pulse:
+        state = _forgive(state, late)
+        if now - state.ticked > settings.lease and not state.doubt:
+            state = replace(state, doubt=state.beat + 1)
+            notes = (Note(f"this server was away for {late // 1_000_000} ms and trusts itself only after an answer"),)
+    state = replace(state, ticked=now, beat=state.beat + 1)
+    state, commands = _decide(settings, state, now)
+    out: list[Command] = [*notes, *commands, Send(None, _heartbeat(settings, state, now))]
+    if not state.leaving and state.coordinator == settings.me and state.view:
+        lacking = tuple(
+            server for server, peer in state.peers.items()
+            if peer.number < state.number and now - peer.direct_at < settings.lost_after
+        )  # fmt: skip
+        if lacking and not any(isinstance(c, Send) and isinstance(c.message, View) for c in commands):
+            out.append(Send(lacking, state.view))
+    if state.owning:
+        out.append(Lease(now + settings.lease))
+    return state, tuple(out)
+
+
+def _forgive(state: State, late: int) -> State:
+    """A tick came late: this server heard nothing because it did not listen. Nobody is accused for that time."""
+
+    def later(time: int) -> int:
+        return time if time == NEVER else time + late
+
+    peers = {
+        server: replace(
+            peer,
+            alive_at=later(peer.alive_at),
+            direct_at=later(peer.direct_at),
+            linked_at=later(peer.linked_at),
+            behind_at=later(peer.behind_at),
+        )
+        for server, peer in state.peers.items()
+    }
+    apart = {pair: since + late for pair, since in state.apart.items()}
+    return replace(state, peers=peers, apart=apart)
+
+
+def _received(
+    settings: Settings, state: State, now: int, sender: int, boot: int, message: Heartbeat | View
+) -> tuple[State, tuple[Command, ...]]:
+    if sender not in state.peers or state.leaving:
+        return state, ()
+    if isinstance(message, View):
+        return _take_view(settings, state, now, sender, message)
+    old = state.peers[sender]
+    if old.boot != boot:
+        old = Peer(boot=boot, powers=(0,) * settings.groups, retired=old.retired | {old.boot})
+    if message.beat <= old.beat and old.direct_at != NEVER:
+        return state, ()  # overtaken on the way by a fresher one
+    answers = bool(message.hears >> settings.me & 1)
+    behind = message.number > state.number
+    peer = replace(
+        old,
+        beat=max(old.beat, message.beat),
+        history=message.number != NO_NUMBER,
+        leaving=message.leaving,
+        alive_at=now,
+        direct_at=now,
+        linked_at=now if answers else old.linked_at,
+        behind_at=(old.behind_at if old.behind_at != NEVER else now) if behind else NEVER,
+        hears=message.hears,
+        number=message.number,
+        powers=message.powers,
+        info=message.info,
+    )
+    peers = {**state.peers, sender: peer}
+    told = 0
+    for known in message.known:
+        if known.server == settings.me:
+            told = known.beat if known.boot == state.boot else 0
+        elif known.server in peers and known.server != sender:
+            peers[known.server] = _told(settings, peers[known.server], known, now)
+    doubt = state.doubt
+    if doubt and told >= doubt and answers and (message.number == state.number or state.coordinator == settings.me):
+        doubt = 0
+    state = replace(state, peers=peers, doubt=doubt)
+    unchanged = doubt == 0 and (old.number, old.powers, old.info, old.leaving, old.hears, old.history) == (
+        peer.number, peer.powers, peer.info, peer.leaving, peer.hears, peer.history
+    )  # fmt: skip
+    # What a heartbeat leaves as it was needs no decision before the next tick.
+    return (state, ()) if unchanged and old.boot == boot else _decide(settings, state, now)
+
+
+def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
+    """Another server repeats the freshest beat that it knows of this one."""
+    if known.boot == peer.boot:
+        if known.beat <= peer.beat:
+            return peer
+    elif known.boot in peer.retired or now - peer.direct_at < settings.lost_after:
+        return peer
+    else:
+        peer = Peer(boot=known.boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
+    return replace(peer, beat=known.beat, history=known.history, leaving=known.leaving, alive_at=now)
+
+
+def _take_view(
+    settings: Settings, state: State, now: int, sender: int, view: View
+) -> tuple[State, tuple[Command, ...]]:
+    """A view counts only from the coordinator that this server elects, and only if it is newer."""
+    elected = _elect(settings, state, now)
+    if view.number <= state.number or len(view.tables) != settings.groups:
+        return state, ()
+    if sender != elected and not (elected is None and state.view is None):
+        return state, ()
+    peers = {
+        server: replace(peer, behind_at=NEVER) if peer.number <= view.number else peer
+        for server, peer in state.peers.items()
+    }
+    # The view answers a beat that was sent after the doubt only if the coordinator's heartbeat says so: the doubt stays.
+    state = replace(state, view=view, peers=peers, coordinator=sender)
+    state = replace(state, owning=_may_own(settings, state, now))
+    after, commands = _decide(settings, state, now)
+    first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning),)
+    return after, (*first, *commands)
+
+
+# --- decisions --------------------------------------------------------------------------------------
+
+
+def _alive(settings: Settings, state: State, now: int) -> list[int]:
+    """The others that are alive, by number."""
+    found = []
+    for server, peer in state.peers.items():
+        limit = settings.coordinator_lost_after if server == state.coordinator else settings.lost_after
+        if now - peer.alive_at < limit and not peer.leaving:
+            found.append(server)
+    return sorted(found)
+
+
+def _elect(settings: Settings, state: State, now: int) -> int | None:
+    """The coordinator in this server's eyes; None while it still listens."""
+    alive = _alive(settings, state, now)
+    with_history = [server for server in alive if state.peers[server].history]
+    if state.view is not None:
+        with_history.append(settings.me)
+    if with_history:
+        return min(with_history)
+    if now - state.began < settings.coordinator_lost_after:
+        return None
+    return min([*alive, settings.me])
+
+
+def _may_own(settings: Settings, state: State, now: int) -> bool:
+    """Whether this server may take what its view gives it."""
+    if state.doubt or state.leaving or state.view is None or not state.view.has(settings.me):
+        return False
+    if state.coordinator == settings.me:
+        return True
+    if state.coordinator is None:
+        return False
+    leader = state.peers[state.coordinator]
+    limit = settings.coordinator_lost_after
+    behind = leader.behind_at != NEVER and now - leader.behind_at >= limit
+    return now - leader.linked_at < limit and not behind
+
+
+def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Command, ...]]:
+    if state.leaving:
+        return state, ()
+    out: list[Command] = []
+    coordinator = _elect(settings, state, now)
+    if coordinator != state.coordinator:
+        state = replace(state, coordinator=coordinator)
+        if coordinator == settings.me:
+            out.append(Note("this server coordinates the group"))
+    published = None
+    if coordinator == settings.me and not _waits_for_an_answer(settings, state, now):
+        state = replace(state, apart=_apart(settings, state, now), doubt=0)
+        published = _publish(settings, state, now)
+        if published:
+            state = replace(state, view=published)
+            out.append(Send(None, published))
+    owning = _may_own(settings, state, now)
+    if published or owning != state.owning:
+        state = replace(state, owning=owning)
+        if state.view:
+            out.append(Install(state.view, owning))
+    return state, tuple(out)
+
+
+def _waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
+    """In doubt, and there is somebody who could answer."""
+    return bool(state.doubt) and bool(_alive(settings, state, now))
+
+
+def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
+    """Whether two servers hear each other, as far as this one knows."""
+    if settings.me in (one, other):
+        peer = state.peers[other if one == settings.me else one]
+        return now - peer.linked_at < settings.lost_after
+    return bool(state.peers[one].hears >> other & 1 and state.peers[other].hears >> one & 1)
+
+
+def _apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], int]:
+    """Pairs of members that do not hear each other, each with the time since when."""
+    members = sorted({settings.me, *(m.server for m in state.view.members)}) if state.view else []
+    alive = {*_alive(settings, state, now), settings.me}
+    found = {}
+    for index, one in enumerate(members):
+        for other in members[index + 1 :]:
+            if one in alive and other in alive and not _linked(settings, state, one, other, now):
+                found[one, other] = state.apart.get((one, other), now)
+    return found
+
+
+def _members(settings: Settings, state: State, now: int) -> list[int]:
+    """The coordinator and those that hear it and each other, the lower number first.
+
+    Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must not
+    be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
+    """
+    present = {settings.me, *(m.server for m in state.view.members)} if state.view else set()
+
+    def fit(one: int, other: int) -> bool:
+        if _linked(settings, state, one, other, now):
+            return True
+        since = state.apart.get((min(one, other), max(one, other)), now)
+        return {one, other} <= present and now - since < settings.lost_after
+
+    chosen = [settings.me]
+    for server in _alive(settings, state, now):
+        if all(fit(server, other) for other in chosen):
+            chosen.append(server)
+    return sorted(chosen)
+
+
+def _publish(settings: Settings, state: State, now: int) -> View | None:
+    """The next view, if the present one is no longer right."""
+    members = tuple(_member(settings, state, server) for server in _members(settings, state, now))
+    newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < settings.lost_after)])
+    if state.view and state.view.members == members and newest == state.number:
+        return None
+    old = state.view
+    tables = []
+    for group in range(settings.groups):
+        before = {m.server: m.powers[group] for m in old.members} if old else {}
+        powers = {m.server: m.powers[group] for m in members}
+        tables.append(assign(old.tables[group] if old else None, before, powers))
+    number = Number(newest.epoch + 1, settings.me, state.boot)
+    return View(number, members, tuple(tables), _cause(old, members))
+
+
+def _member(settings: Settings, state: State, server: int) -> Member:
+    if server == settings.me:
+        return Member(server, state.powers, state.info)
+    peer = state.peers[server]
+    if peer.direct_at == NEVER and state.view:  # a new coordinator goes by the view until it has heard the member itself
+        return next((m for m in state.view.members if m.server == server), Member(server, peer.powers, peer.info))
+    return Member(server, peer.powers, peer.info)
+
+
+def _cause(old: View | None, members: tuple[Member, ...]) -> str:
+    """What changed, in a few words; servers by number."""
+    before = {m.server: m for m in old.members} if old else {}
+    after = {m.server: m for m in members}
+    words = [f"join {s}" for s in after if s not in before] + [f"lost {s}" for s in before if s not in after]
+    for server in before.keys() & after.keys():
+        if before[server].powers != after[server].powers:
+            change = ",".join(map(str, before[server].powers)), ",".join(map(str, after[server].powers))
+            words.append(f"power {server} {change[0]}->{change[1]}")
+    return ", ".join(words) or "another history was merged"
+
+
+def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
+    hears = 0
+    known = []
+    for server, peer in state.peers.items():
+        if now - peer.direct_at < settings.lost_after:
+            hears |= 1 << server
+        if now - peer.alive_at < settings.lost_after:
+            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving))
+    return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known))
+
+
+def owner_table(view: View, group: int, *, owning: bool, me: int) -> bytes:
+    """The owners of a group's buckets as this server must apply them: its own are nobody's while it may not own."""
+    table = view.tables[group].expand()
+    return table if owning else table.replace(bytes((me,)), bytes((NOBODY,)))
+
+
+__all__ = ["NEVER", "Peer", "State", "Table", "new", "owner_table", "settled_after", "step"]
