@@ -278,7 +278,7 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
 
     if ((void *)(ip + 20) > end || ip[0] >> 4 != 4)
         return ACT_UNSPEC;
-    destination = *(u16 *)(ip + 16) | (u32)*(u16 *)(ip + 18) << 16;
+    destination = *(u32 *)(ip + 16);
     row = row_of_vip(set, destination);
     if (!row || skb->pkt_type == TO_OTHERHOST)
         return ACT_UNSPEC;
@@ -288,7 +288,7 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
         return counted(NO_GROUP, MALFORMED, ACT_DROP);
     proto = ip[9];
     part = *(u16 *)(ip + 6) & bpf_htons(0x3fff); /* more fragments, or not the first */
-    source = bpf_ntohl(*(u16 *)(ip + IP_SOURCE) | (u32)*(u16 *)(ip + IP_SOURCE + 2) << 16);
+    source = bpf_ntohl(*(u32 *)(ip + 12));
 
     if (proto == IS_ICMP) {
         if (!part && total - header < 8)
@@ -333,16 +333,26 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
 
 int safekit_filter(struct __sk_buff *skb)
 {
-    u32 linear = skb->data_end - skb->data;
+    u32 linear = skb->data_end - skb->data, need = HEADERS;
     struct settings_t *set;
     struct gate_t *now;
     int zero = 0;
     void *data, *end;
     u16 protocol;
 
-    /* Some devices keep part of the headers outside the linear part. */
-    if (linear < HEADERS && linear < skb->len)
-        bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+    /*
+     * Some devices leave part of the headers outside the linear part. No more is pulled than will be read: a pull may
+     * copy the head, and large segments often have no more than their headers there.
+     */
+    data = (void *)(long)skb->data;
+    end = (void *)(long)skb->data_end;
+    if (data + ETHER + 1 <= end) {
+        need = ETHER + 20 + (*(u8 *)(data + ETHER) & 15) * 4;
+        if (need < ETHER + 40)
+            need = ETHER + 40;
+    }
+    if (linear < need && linear < skb->len)
+        bpf_skb_pull_data(skb, skb->len < need ? skb->len : need);
     set = settings.lookup(&zero);
     now = gate.lookup(&zero);
     data = (void *)(long)skb->data;
