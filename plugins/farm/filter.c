@@ -43,6 +43,7 @@
 #define ETHER 14
 #define IP_SOURCE 12 /* of the IPv4 header: source and destination */
 #define HEADERS (ETHER + 60 + 20)
+#define QUOTED (8 + 60 + 4 - 20) /* what an ICMP error has more */
 
 #define CHOSEN 0x10000 /* so that no result of a scan is 0 */
 
@@ -269,11 +270,43 @@ static __always_inline int decide_arp(struct __sk_buff *skb, struct settings_t *
     return counted(group, owner >= MAX_SERVERS ? NOBODYS : NOT_OWNER, ACT_DROP);
 }
 
+/* What an ICMP error quotes: the start of a packet that a server sent from the VIP. */
+struct quoted_t {
+    u32 client; /* as a value */
+    u16 from;   /* the client's port, as a value */
+    u16 port;   /* the VIP's, as on the wire */
+    u32 proto;
+};
+
+/* Read it; 0 when the error is not about TCP or UDP of this VIP. room: bytes of ICMP. */
+static __always_inline u32 quoted(u8 *icmp, u32 room, void *end, u32 vip, struct quoted_t *packet)
+{
+    u8 *inner = icmp + 8, *ports;
+    u32 header;
+
+    if ((void *)(inner + 20) > end || (icmp[0] != 3 && icmp[0] != 11 && icmp[0] != 12) || inner[0] >> 4 != 4)
+        return 0;
+    header = (inner[0] & 15) * 4;
+    ports = inner + header;
+    if (header < 20 || room < 8 + header + 4 || (void *)(ports + 4) > end)
+        return 0;
+    if (*(u16 *)(inner + 6) & bpf_htons(0x1fff) || (inner[9] != IS_TCP && inner[9] != IS_UDP))
+        return 0;
+    if ((*(u16 *)(inner + IP_SOURCE) | (u32)*(u16 *)(inner + IP_SOURCE + 2) << 16) != vip)
+        return 0;
+    packet->client = bpf_ntohl(*(u16 *)(inner + 16) | (u32)*(u16 *)(inner + 18) << 16);
+    packet->port = *(u16 *)ports;
+    packet->from = bpf_ntohs(*(u16 *)(ports + 2));
+    packet->proto = inner[9];
+    return 1;
+}
+
 static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *set, struct gate_t *now)
 {
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     u8 *ip = data + ETHER, *above;
     u32 header, total, source, destination, bucket, owner, row, choice;
+    struct quoted_t packet = {};
     u32 proto, group, filter = ON_ADDR, part, is_new = 1, port = 0, from = 0;
 
     if ((void *)(ip + 20) > end || ip[0] >> 4 != 4)
@@ -293,9 +326,20 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
     if (proto == IS_ICMP) {
         if (!part && total - header < 8)
             return counted(NO_GROUP, MALFORMED, ACT_DROP);
-        group = set->arp_group;
-        if (group >= MAX_GROUPS)
-            return counted(NO_GROUP, DENIED, ACT_DROP);
+        /* An error belongs where its connection is: there it makes segments smaller (path MTU) or ends a wait. */
+        choice = 0;
+        if (!part && quoted(ip + header, total - header, end, destination, &packet))
+            choice = choice_of_rules(set, destination, packet.proto, packet.port, 0);
+        if (choice && (choice >> 8 & 3) != ON_IPID) {
+            group = choice & (MAX_GROUPS - 1);
+            filter = choice >> 8 & 3;
+            source = packet.client;
+            from = packet.from;
+        } else {
+            group = set->arp_group;
+            if (group >= MAX_GROUPS)
+                return counted(NO_GROUP, DENIED, ACT_DROP);
+        }
     } else if (proto == IS_TCP || proto == IS_UDP) {
         if (!part) {
             above = ip + header;
@@ -346,10 +390,12 @@ int safekit_filter(struct __sk_buff *skb)
      */
     data = (void *)(long)skb->data;
     end = (void *)(long)skb->data_end;
-    if (data + ETHER + 1 <= end) {
+    if (data + ETHER + 10 <= end) {
         need = ETHER + 20 + (*(u8 *)(data + ETHER) & 15) * 4;
         if (need < ETHER + 40)
             need = ETHER + 40;
+        if (*(u8 *)(data + ETHER + 9) == IS_ICMP)
+            need += QUOTED;
     }
     if (linear < need && linear < skb->len)
         bpf_skb_pull_data(skb, skb->len < need ? skb->len : need);

@@ -140,19 +140,15 @@ def _decide_ip(state: FilterState, frame: bytes, packet: bytes) -> Decision:
         return Decision("malformed", frame)
 
     if protocol == "icmp":
-        rule = None if state.arp_group is None else KernelRule("icmp", "on_addr", state.arp_group)
+        rule, client, port = _icmp_rule(state, source, destination, b"" if fragment else above)
     else:
-        port = None if fragment else int.from_bytes(above[2:4], "big")
-        rule = _rule_for(state, destination, protocol, port)
+        client, port = source, None if fragment else int.from_bytes(above[:2], "big")
+        rule = _rule_for(state, destination, protocol, None if fragment else int.from_bytes(above[2:4], "big"))
     if rule is None:
         return Decision("denied", frame)
 
-    other = None
-    if not fragment and rule.filter == "on_port":
-        other = int.from_bytes(above[:2], "big")
-    elif not fragment and rule.filter == "on_ipid":
-        other = identification
-    bucket = bucket_of(source, state.seed, other)
+    parts = {"on_addr": None, "on_port": port, "on_ipid": identification}
+    bucket = bucket_of(client, state.seed, None if fragment else parts[rule.filter])
     decision = Decision("nobody", frame, rule.group, bucket)
     owner = state.tables[rule.group][bucket]
     if owner == state.me:
@@ -160,6 +156,43 @@ def _decide_ip(state: FilterState, frame: bytes, packet: bytes) -> Decision:
         opens = protocol != "tcp" or fragment or above[13] & (synchronise | acknowledge) == synchronise
         return replace(decision, verdict=_mine(state, new=opens))
     return decision if owner >= MAX_SERVERS else _forward(state, decision, owner, state.vips[destination])
+
+
+def _icmp_rule(
+    state: FilterState, source: IPv4Address, vip: IPv4Address, icmp: bytes
+) -> tuple[KernelRule | None, IPv4Address, int | None]:
+    """Rule, client and client's port that decide on ICMP: those of the quoted connection, else of the sender."""
+    quoted = _quoted(icmp, vip) if icmp else None
+    if quoted is not None:
+        rule = _rule_for(state, vip, quoted.protocol, quoted.port)
+        if rule is not None and rule.filter != "on_ipid":  # the client's own IP identification is not known
+            return rule, quoted.client, quoted.client_port
+    return None if state.arp_group is None else KernelRule("icmp", "on_addr", state.arp_group), source, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Quoted:
+    """The packet from the VIP that an ICMP error is about, as far as it is quoted."""
+
+    protocol: str
+    client: IPv4Address
+    client_port: int
+    port: int
+
+
+def _quoted(icmp: bytes, vip: IPv4Address) -> _Quoted | None:
+    """An error goes where its connection is: there it makes segments smaller (path MTU) or ends a wait."""
+    unreachable, time_exceeded, parameter_problem = 3, 11, 12
+    inner = icmp[8:]
+    if icmp[0] not in {unreachable, time_exceeded, parameter_problem} or len(inner) < 20 or inner[0] >> 4 != 4:
+        return None
+    header = 4 * (inner[0] & 15)
+    protocol = {number: name for name, number in PROTOCOLS.items()}.get(inner[9])
+    later = int.from_bytes(inner[6:8], "big") & 0x1FFF
+    if header < 20 or len(inner) < header + 4 or later or protocol is None or inner[12:16] != vip.packed:
+        return None
+    port, client_port = struct.unpack_from(">HH", inner, header)
+    return _Quoted(protocol, IPv4Address(inner[16:20]), client_port, port)
 
 
 def _rule_for(state: FilterState, destination: IPv4Address, protocol: str, port: int | None) -> KernelRule | None:

@@ -44,6 +44,18 @@ def state_of(me: int, random: Random, **changes) -> FilterState:
     return FilterState(**(values | changes))
 
 
+def error(random: Random, vip: IPv4Address) -> bytes:
+    """An ICMP message, most often an error that quotes a packet of the VIP."""
+    words = random.choices([5, 6, 15, 4], [8, 1, 1, 1])[0]
+    proto, part = random.choices([6, 17, 1], [5, 5, 1])[0], random.choices([0x4000, 0x2000, 0x10], [8, 1, 1])[0]
+    head = struct.pack(">BBHHHBBH", random.choices([4, 6], [15, 1])[0] << 4 | words, 0, 1500, 9, part, 64, proto, 0)
+    addresses = random.choices([vip, STRANGER], [8, 1])[0].packed + random.randbytes(4)
+    ports = struct.pack(">HH", random.choice([80, 443, 53, 99]), random.getrandbits(16))
+    quoted = head + addresses + bytes(max(0, words - 5) * 4) + ports + bytes(4)
+    kind = random.choices([3, 11, 12, 0, 8, 5], [6, 3, 2, 1, 1, 1])[0]
+    return bytes([kind, 4]) + bytes(6) + quoted[: random.choices([99, 19, 23], [10, 1, 1])[0]]
+
+
 def crafted(random: Random) -> bytes:
     """A frame that is often right, and often wrong in one or two places."""
     destination = random.choices([bytes(6), b"\xff" * 6, mac(7), b"\1\0\x5e\0\0\1"], [16, 2, 1, 1])[0]
@@ -62,6 +74,8 @@ def crafted(random: Random) -> bytes:
             "tcp": ports + random.randbytes(8) + bytes([0x50, random.getrandbits(8)]) + bytes(6),
             "udp": ports + bytes(4),
         }.get(kind, random.randbytes(8))
+        if kind == "icmp" and random.random() < 0.8:
+            above = error(random, target)
         above += bytes(random.choice([0, 0, 1, 30, 1400]))
         words = random.choices([5, 6, 15, 4, 0, random.randrange(16)], [12, 2, 2, 1, 1, 1])[0]
         options = bytes(max(0, words - 5) * 4)
@@ -145,6 +159,16 @@ def test_fragments_of_a_datagram_stay_together():
     first, second = (decide(state, frame) for frame in ends)
     assert first.bucket == second.bucket == bucket_of(IPv4Address("10.1.1.1"), state.seed)
     assert first.group == second.group == 2
+
+
+def test_an_icmp_error_goes_where_its_connection_is():
+    state = state_of(0, Random(10))
+    client, router = IPv4Address("10.1.1.1"), IPv4Address("172.16.0.1")
+    sent = struct.pack(">BBHHHBBH", 0x45, 0, 1500, 9, 0x4000, 64, 6, 0) + VIP.packed + client.packed
+    above = bytes([3, 4, 0, 0, 0, 0, 5, 0]) + sent + struct.pack(">HHI", 80, 40000, 1)
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(above), 1, 0, 64, 1, 0) + router.packed + VIP.packed
+    decision = decide(state, bytes(12) + b"\x08\0" + ip + above)
+    assert (decision.group, decision.bucket) == (0, bucket_of(client, state.seed, 40000))
 
 
 @pytest.mark.lab
