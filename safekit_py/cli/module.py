@@ -98,7 +98,7 @@ def _find(source: str) -> tuple[Path, str]:
 @json_option
 @click.pass_obj
 def uninstall(session: Session, name: str, as_json: bool) -> None:
-    """Remove a stopped module with its log."""
+    """Remove a stopped module; its log and what its application kept in $SAFEUSERVAR stay."""
     answer = session.call("DELETE", f"/modules/{name}")
     emit(answer) if as_json else click.echo(f"{name}: removed")
 

@@ -184,7 +184,7 @@ def _configure(app: FastAPI, agent: Agent) -> None:
 
     @app.delete("/api/v1/modules/{name}", tags=["configure"])
     async def uninstall(name: str) -> schemas.Done:
-        """Remove a stopped module, its log and what it kept."""
+        """Remove a stopped module; its log and what its application kept stay."""
         await agent.uninstall(name)
         return schemas.Done(done=True)
 

@@ -50,6 +50,7 @@ class Agent:
                 log.warning("%s", problem)
         await asyncio.to_thread(self._write_command)
         await self.load_cluster()
+        await asyncio.to_thread(bundle.recover, self.paths)
         names = [m.name for m in bundle.installed(self.paths)]
         await asyncio.gather(*(self._load(name) for name in names))
         for runner in self.runners.values():
@@ -221,7 +222,7 @@ class Agent:
             return tuple(result.problems)
 
     async def uninstall(self, name: str) -> None:
-        """Remove a stopped module and all it kept."""
+        """Remove a stopped module; its log and what its application kept in $SAFEUSERVAR stay."""
         async with self._changing:
             runner = self.runners.get(name)
             if runner is not None and (runner.state is not State.STOP or runner.busy):

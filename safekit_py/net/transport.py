@@ -1,0 +1,317 @@
+"""Runs the membership core of one or more groups in one heartbeat thread.
+
+Flows through it: datagrams and the thread's clock in; heartbeats out, and calls of ``on_install``, ``on_lease`` and ``on_note``
+in that thread. The thread is its own, and asks for real-time priority, so that a busy agent is not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ipaddress
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safekit_py.core import membership, replay
+from safekit_py.core.group import (
+    Command,
+    Event,
+    Install,
+    Lease,
+    Leave,
+    Note,
+    Received,
+    Send,
+    SetInfo,
+    SetPowers,
+    Settings,
+    Tick,
+    View,
+)
+from safekit_py.net import wire
+
+PRIORITY = 10  # of SCHED_FIFO, where permitted
+BURST = 64  # datagrams read from a socket before the clock is looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class LanAddresses:
+    """One LAN: where this server listens, and where the others do. Addresses or host names."""
+
+    name: str
+    local: str
+    port: int
+    peers: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the group tells its data plane. Called in the heartbeat thread: they must be quick and must not raise."""
+
+    on_install: Callable[[View, bool], None]
+    on_lease: Callable[[int], None]
+    on_note: Callable[[str], None]
+
+
+class _Lan:
+    """One LAN's socket, addresses and counters."""
+
+    def __init__(self, index: int, lan: LanAddresses) -> None:
+        self.index, self.name = index, lan.name
+        self.peers = {server: _resolve(host, lan.port) for server, host in lan.peers.items()}
+        local = _resolve(lan.local, lan.port)
+        family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self.socket.bind(local)
+        except OSError:
+            self.socket.close()
+            raise
+        self.counter = 0
+        self.send_errors = 0
+        self.heard: dict[int, int] = {}
+
+    def send(self, data: bytes, server: int) -> None:
+        try:
+            self.socket.sendto(data, self.peers[server])
+        except OSError:  # a link that is down must not stop the others
+            self.send_errors += 1
+
+
+def _resolve(host: str, port: int) -> tuple[str, int]:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host)), port
+    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][:2]
+
+
+class GroupTransport:
+    """One group on this server.
+
+    :param group: ``wire.group_id`` of the cluster and the module.
+    :param boot: random and not 0; new each time.
+    :raises OSError: an address cannot be resolved or bound; nothing is left open.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        key: bytes,
+        group: bytes,
+        boot: int,
+        lans: tuple[LanAddresses, ...],
+        callbacks: Callbacks,
+    ) -> None:
+        self.settings = settings
+        self._key, self._group, self._boot, self._callbacks = key, group, boot, callbacks
+        self.lans: list[_Lan] = []
+        try:
+            for index, lan in enumerate(lans):
+                self.lans.append(_Lan(index, lan))
+        except OSError:
+            self.close()
+            raise
+        now = time.monotonic_ns()
+        self._state = membership.new(settings, boot, now)
+        self.due = now
+        self._guards = dict.fromkeys(self._state.peers, replay.Guard())
+        self._assemblers = {server: wire.Assembler() for server in self._state.peers}
+        self._greeted: set[int] = set()
+        self.rejected: collections.Counter[str] = collections.Counter()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for lan in self.lans:
+            lan.socket.close()
+
+    # --- called in the heartbeat thread ---------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """A pulse is due."""
+        self.due = max(self.due + self.settings.pulse, now)
+        self._greeted.clear()
+        self.take(Tick(now))
+
+    def take(self, event: Event) -> None:
+        """Give the core an event and carry out what it says."""
+        self._state, commands = membership.step(self.settings, self._state, event)
+        for command in commands:
+            self._carry_out(command)
+
+    def read(self, lan: _Lan) -> None:
+        """Read what has arrived on one LAN."""
+        for _ in range(BURST):
+            try:
+                data = lan.socket.recv(wire.MAX_DATAGRAM + 1)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error of an earlier send
+                continue
+            try:
+                self._datagram(lan, data)
+            except wire.Rejected as rejected:
+                self.rejected[rejected.reason] += 1
+
+    def _datagram(self, lan: _Lan, data: bytes) -> None:
+        datagram = wire.unseal(self._key, self._group, data)
+        sender = datagram.sender
+        if sender not in self._guards or datagram.lan != lan.index:
+            raise wire.Rejected("sender")
+        message = wire.decode_heartbeat(datagram.payload) if datagram.kind == wire.HEARTBEAT else None
+        if message is not None:
+            echoes = any(k.server == self.settings.me and k.boot == self._boot for k in message.known)
+        elif datagram.kind == wire.HELLO:
+            echoes = wire.decode_hello(datagram.payload) == (self.settings.me, self._boot)
+        elif datagram.kind == wire.VIEW_PART:
+            echoes = False
+        else:
+            raise wire.Rejected("malformed")
+        guard, verdict = replay.admit(self._guards[sender], datagram.boot, datagram.counter, lan.index, echoes=echoes)
+        if verdict == replay.UNPROVEN:
+            self._greet(lan, sender, datagram.boot)
+        if verdict != replay.ADMITTED:
+            raise wire.Rejected(verdict)
+        self._guards[sender] = guard
+        now = time.monotonic_ns()
+        lan.heard[sender] = now
+        if datagram.kind == wire.VIEW_PART:
+            message_or_none: Any = self._assemblers[sender].add(datagram.payload)
+        else:
+            message_or_none = message
+        if message_or_none is not None:
+            self.take(Received(now, sender, datagram.boot, message_or_none))
+
+    def _greet(self, lan: _Lan, sender: int, boot: int) -> None:
+        """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay."""
+        if sender not in self._greeted:
+            self._greeted.add(sender)
+            self._send(lan, wire.HELLO, wire.encode_hello(sender, boot), (sender,))
+
+    def _send(self, lan: _Lan, kind: int, payload: bytes, to: tuple[int, ...]) -> None:
+        lan.counter += 1
+        datagram = wire.Datagram(kind, self.settings.me, lan.index, self._boot, lan.counter, payload)
+        data = wire.seal(self._key, self._group, datagram)
+        for server in to:
+            lan.send(data, server)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, Send):
+            to = command.to if command.to is not None else tuple(self._state.peers)
+            view = isinstance(command.message, View)
+            kind = wire.VIEW_PART if view else wire.HEARTBEAT
+            payloads = wire.parts_of(command.message) if view else [wire.encode_heartbeat(command.message)]  # type: ignore[arg-type]
+            for lan in self.lans:
+                for payload in payloads:
+                    self._send(lan, kind, payload, to)
+        elif isinstance(command, Lease):
+            self._callbacks.on_lease(command.until)
+        elif isinstance(command, Install):
+            self._callbacks.on_install(command.view, command.owning)
+        elif isinstance(command, Note):
+            self._callbacks.on_note(command.text)
+
+    # --- called from any thread -----------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """What an operator may want to see, as plain values; ages in seconds."""
+        state, now = self._state, time.monotonic_ns()
+        return {
+            "epoch": state.number.epoch,
+            "coordinator": state.coordinator,
+            "owning": state.owning,
+            "doubt": bool(state.doubt),
+            "alive": sorted(s for s, p in state.peers.items() if now - p.alive_at < self.settings.lost_after),
+            "heard": {lan.name: {s: (now - at) / 1e9 for s, at in sorted(lan.heard.items())} for lan in self.lans},
+            "send_errors": {lan.name: lan.send_errors for lan in self.lans},
+            "rejected": dict(self.rejected),
+        }
+
+
+class PulseThread:
+    """The heartbeat thread of this process; it runs while it has a group."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        self._groups: list[GroupTransport] = []
+        self._orders: collections.deque[Callable[[], None]] = collections.deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, group: GroupTransport) -> None:
+        """Run this group from now on."""
+
+        def order() -> None:
+            self._groups.append(group)
+            group.due = time.monotonic_ns()
+            for lan in group.lans:
+                self._selector.register(lan.socket, selectors.EVENT_READ, (group, lan))
+
+        self._order(order)
+
+    def remove(self, group: GroupTransport) -> None:
+        """Say goodbye to the group's other servers and stop; returns when its callbacks are called no more."""
+        done = threading.Event()
+
+        def order() -> None:
+            if group in self._groups:
+                group.take(Leave(time.monotonic_ns()))
+                self._groups.remove(group)
+                for lan in group.lans:
+                    self._selector.unregister(lan.socket)
+                group.close()
+            done.set()
+
+        self._order(order)
+        done.wait(5)
+
+    def set_powers(self, group: GroupTransport, powers: tuple[int, ...]) -> None:
+        """Announce what this server is ready to take in each bucket table."""
+        self._order(lambda: group.take(SetPowers(time.monotonic_ns(), powers)))
+
+    def set_info(self, group: GroupTransport, info: bytes) -> None:
+        """Announce the data plane's addresses."""
+        self._order(lambda: group.take(SetInfo(time.monotonic_ns(), info)))
+
+    def _order(self, order: Callable[[], None]) -> None:
+        with self._lock:
+            self._orders.append(order)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+                self._thread.start()
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # not permitted everywhere: then at the agent's own priority
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        while True:
+            # The clock first: after a pause the core must know of it before it reads what has queued up meanwhile.
+            now = time.monotonic_ns()
+            for group in self._groups:
+                if group.due <= now:
+                    group.tick(now)
+            due = min((group.due for group in self._groups), default=None)
+            timeout = None if due is None else max(0, due - time.monotonic_ns()) / 1e9
+            for key, _ in self._selector.select(timeout):
+                if key.data is None:
+                    self._obey()
+                else:
+                    group, lan = key.data
+                    # A pause may lie between the clock above and this read.
+                    if (now := time.monotonic_ns()) > group.due + group.settings.pulse:
+                        group.tick(now)
+                    group.read(lan)
+
+    def _obey(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        while self._orders:
+            self._orders.popleft()()
