@@ -41,7 +41,8 @@
 #define TO_OTHERHOST 3
 
 #define ETHER 14
-#define IP_SOURCE 12 /* of the IPv4 header: source and destination */
+#define IP_SOURCE 12 /* of the IPv4 header */
+#define IP_TARGET 16
 #define HEADERS (ETHER + 60 + 20)
 #define QUOTED (8 + 60 + 4 - 20) /* what an ICMP error has more */
 
@@ -292,9 +293,9 @@ static __always_inline u32 quoted(u8 *icmp, u32 room, void *end, u32 vip, struct
         return 0;
     if (*(u16 *)(inner + 6) & bpf_htons(0x1fff) || (inner[9] != IS_TCP && inner[9] != IS_UDP))
         return 0;
-    if ((*(u16 *)(inner + IP_SOURCE) | (u32)*(u16 *)(inner + IP_SOURCE + 2) << 16) != vip)
+    if ((*(u16 *)(inner + IP_SOURCE) | (u32)*(u16 *)(inner + IP_SOURCE + 2) << 16) != vip) /* may be unaligned */
         return 0;
-    packet->client = bpf_ntohl(*(u16 *)(inner + 16) | (u32)*(u16 *)(inner + 18) << 16);
+    packet->client = bpf_ntohl(*(u16 *)(inner + IP_TARGET) | (u32)*(u16 *)(inner + IP_TARGET + 2) << 16);
     packet->port = *(u16 *)ports;
     packet->from = bpf_ntohs(*(u16 *)(ports + 2));
     packet->proto = inner[9];
@@ -306,12 +307,11 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     u8 *ip = data + ETHER, *above;
     u32 header, total, source, destination, bucket, owner, row, choice;
-    struct quoted_t packet = {};
     u32 proto, group, filter = ON_ADDR, part, is_new = 1, port = 0, from = 0;
 
     if ((void *)(ip + 20) > end || ip[0] >> 4 != 4)
         return ACT_UNSPEC;
-    destination = *(u32 *)(ip + 16);
+    destination = *(u32 *)(ip + IP_TARGET);
     row = row_of_vip(set, destination);
     if (!row || skb->pkt_type == TO_OTHERHOST)
         return ACT_UNSPEC;
@@ -321,26 +321,9 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
         return counted(NO_GROUP, MALFORMED, ACT_DROP);
     proto = ip[9];
     part = *(u16 *)(ip + 6) & bpf_htons(0x3fff); /* more fragments, or not the first */
-    source = bpf_ntohl(*(u32 *)(ip + 12));
+    source = bpf_ntohl(*(u32 *)(ip + IP_SOURCE));
 
-    if (proto == IS_ICMP) {
-        if (!part && total - header < 8)
-            return counted(NO_GROUP, MALFORMED, ACT_DROP);
-        /* An error belongs where its connection is: there it makes segments smaller (path MTU) or ends a wait. */
-        choice = 0;
-        if (!part && quoted(ip + header, total - header, end, destination, &packet))
-            choice = choice_of_rules(set, destination, packet.proto, packet.port, 0);
-        if (choice && (choice >> 8 & 3) != ON_IPID) {
-            group = choice & (MAX_GROUPS - 1);
-            filter = choice >> 8 & 3;
-            source = packet.client;
-            from = packet.from;
-        } else {
-            group = set->arp_group;
-            if (group >= MAX_GROUPS)
-                return counted(NO_GROUP, DENIED, ACT_DROP);
-        }
-    } else if (proto == IS_TCP || proto == IS_UDP) {
+    if (proto == IS_TCP || proto == IS_UDP) {
         if (!part) {
             above = ip + header;
             if (proto == IS_TCP) {
@@ -358,6 +341,25 @@ static __always_inline int decide_ip(struct __sk_buff *skb, struct settings_t *s
             return counted(NO_GROUP, DENIED, ACT_DROP);
         group = choice & (MAX_GROUPS - 1);
         filter = part ? ON_ADDR : choice >> 8 & 3;
+    } else if (proto == IS_ICMP) {
+        struct quoted_t packet = {};
+
+        if (!part && total - header < 8)
+            return counted(NO_GROUP, MALFORMED, ACT_DROP);
+        /* An error belongs where its connection is: there it makes segments smaller (path MTU) or ends a wait. */
+        choice = 0;
+        if (!part && quoted(ip + header, total - header, end, destination, &packet))
+            choice = choice_of_rules(set, destination, packet.proto, packet.port, 0);
+        if (choice && (choice >> 8 & 3) != ON_IPID) {
+            group = choice & (MAX_GROUPS - 1);
+            filter = choice >> 8 & 3;
+            source = packet.client;
+            from = packet.from;
+        } else {
+            group = set->arp_group;
+            if (group >= MAX_GROUPS)
+                return counted(NO_GROUP, DENIED, ACT_DROP);
+        }
     } else
         return counted(NO_GROUP, DENIED, ACT_DROP);
 
