@@ -390,17 +390,19 @@ int safekit_filter(struct __sk_buff *skb)
      * Some devices leave part of the headers outside the linear part. No more is pulled than will be read: a pull may
      * copy the head, and large segments often have no more than their headers there.
      */
-    data = (void *)(long)skb->data;
-    end = (void *)(long)skb->data_end;
-    if (data + ETHER + 10 <= end) {
-        need = ETHER + 20 + (*(u8 *)(data + ETHER) & 15) * 4;
-        if (need < ETHER + 40)
-            need = ETHER + 40;
-        if (*(u8 *)(data + ETHER + 9) == IS_ICMP)
-            need += QUOTED;
+    if (linear < skb->len && linear < HEADERS + QUOTED) {
+        data = (void *)(long)skb->data;
+        end = (void *)(long)skb->data_end;
+        if (data + ETHER + 10 <= end) {
+            need = ETHER + 20 + (*(u8 *)(data + ETHER) & 15) * 4;
+            if (need < ETHER + 40)
+                need = ETHER + 40;
+            if (*(u8 *)(data + ETHER + 9) == IS_ICMP)
+                need += QUOTED;
+        }
+        if (linear < need)
+            bpf_skb_pull_data(skb, skb->len < need ? skb->len : need);
     }
-    if (linear < need && linear < skb->len)
-        bpf_skb_pull_data(skb, skb->len < need ? skb->len : need);
     set = settings.lookup(&zero);
     now = gate.lookup(&zero);
     data = (void *)(long)skb->data;
