@@ -403,6 +403,9 @@ int safekit_filter(struct __sk_buff *skb)
         if (linear < need)
             bpf_skb_pull_data(skb, skb->len < need ? skb->len : need);
     }
+    /* The tag is out of band. Another VLAN's frame is not for this device's addresses; VLAN 0 is a mere priority. */
+    if (skb->vlan_present && skb->vlan_tci & 0xfff)
+        return ACT_UNSPEC;
     set = settings.lookup(&zero);
     now = gate.lookup(&zero);
     data = (void *)(long)skb->data;

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import struct
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -190,3 +191,16 @@ def test_a_closed_server_takes_nothing_and_a_reopened_filter_goes_on(farm):
     later.set_open(True)
     connect(client).close()
     later.close()
+
+
+@pytest.mark.parametrize(("vlan", "counted"), [(0, 1), (5, 0)])
+def test_a_frame_of_another_vlan_is_not_judged(farm, vlan, counted):
+    client, servers = farm
+    put_in_force(servers, bytes([1]) * BUCKETS)
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28, 7, 0, 64, 17, 0) + CLIENT.packed + VIP.packed
+    packet = b"\x08\0" + ip + struct.pack(">HHI", 40000, 53, 0)  # no rule covers it
+    with client.inside():
+        tag = b"\x81\0" + vlan.to_bytes(2, "big")
+        announce.send("e0", [servers[0].mac + b"\2\0\0\0\0\x50" + tag + packet.ljust(46, b"\0")])
+    time.sleep(0.05)
+    assert servers[0].filter.counters().get((None, "denied"), 0) == counted
