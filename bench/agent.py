@@ -55,7 +55,10 @@ def main() -> None:
         for host in SERVERS:
             while lab.run(host, ["safekit-py", "status"], capture_output=True).returncode:
                 time.sleep(0.2)
-            for words in (["module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80"], ["start", "apache", "--wait"]):
+            for words in (
+                ["module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80"],
+                ["start", "apache", "--wait"],
+            ):
                 done = lab.run(host, ["safekit-py", *words], capture_output=True, text=True)
                 if done.returncode:
                     raise SystemExit(done.stderr)

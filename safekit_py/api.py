@@ -1,5 +1,8 @@
 """All that a plugin may import from safekit_py."""
 
+from safekit_py.core.buckets import BUCKETS, NOBODY
+from safekit_py.core.group import Settings, View
+from safekit_py.core.membership import owner_table
 from safekit_py.errors import Problem, SafekitError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
@@ -17,16 +20,23 @@ from safekit_py.model.plugin import (
     ModuleType,
 )
 from safekit_py.model.state import Readiness, Resource, Severity, State, Status
+from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
+from safekit_py.net.wire import group_id
 
 __all__ = [
+    "BUCKETS",
+    "NOBODY",
     "Action",
+    "Callbacks",
     "Checker",
     "CheckerType",
     "Cluster",
     "Element",
     "ElementNode",
     "Event",
+    "GroupTransport",
     "Lan",
+    "LanAddresses",
     "LanNode",
     "ModuleConfig",
     "ModuleContext",
@@ -35,14 +45,19 @@ __all__ = [
     "ModuleType",
     "Paths",
     "Problem",
+    "PulseThread",
     "Readiness",
     "Resource",
     "SafekitError",
     "Service",
+    "Settings",
     "Severity",
     "State",
     "Status",
     "SystemProblem",
     "User",
+    "View",
+    "group_id",
     "hookimpl",
+    "owner_table",
 ]

@@ -23,6 +23,7 @@ from .bpf import NUMBERS, Map
 from .compiled import FilterObject
 
 SOURCE = Path(__file__).with_name("filter.c")
+HEADER = SOURCE.with_name("filter.h")
 FUNCTION = "safekit_filter"
 MAPS = ("settings", "gate", "lease", "owners", "macs", "clients", "counters")
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"  # where Debian installs bcc; a plain venv does not look there
@@ -102,6 +103,7 @@ def object_path(cache: Path) -> Path:
     version = folder / "version.py" if folder else None
     parts = (
         SOURCE.read_bytes(),
+        HEADER.read_bytes(),
         version.read_bytes() if version and version.exists() else b"",
         platform.machine().encode(),
         os.uname().release.encode(),
@@ -175,7 +177,7 @@ def compile_to(out: Path) -> None:
         sys.path.append(str(folder.parent))
     from bcc import BPF  # noqa: PLC0415 - 150 MB that only the child may cost
 
-    program = BPF(src_file=str(SOURCE))
+    program = BPF(src_file=str(SOURCE), cflags=[f"-I{SOURCE.parent}"])
     program.load_func(FUNCTION, BPF.SCHED_CLS)
     layouts = {program[name].map_fd: Map.from_fd(program[name].map_fd).layout for name in MAPS}
     text = FilterObject.from_dump(program.dump_func(FUNCTION), layouts).to_json()

@@ -1,6 +1,6 @@
 """``<farm>`` and ``<vip>`` of userconfig.xml -> the values of ``model``.
 
-A dead server is detected in slost_count pulses: 8 x 25 ms = 200 ms here. SafeKit's own defaults (100 ms, 20 and 10) are
+A dead server is detected in slost_count pulses: 5 x 35 ms = 175 ms here. SafeKit's own defaults (100 ms, 20 and 10) are
 slower; a file that names them gets what it names.
 """
 

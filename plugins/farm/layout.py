@@ -1,4 +1,4 @@
-"""What the filter's maps hold: its limits, its verdicts, and settings as bytes. Must agree with filter.c."""
+"""What the filter's maps hold: its limits, its verdicts, and settings as bytes. Must agree with filter.h."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ class Farm:
 
     lans: tuple[str, ...]
     port: int = 0
-    pulse: float = 0.025
-    mlost_count: int = 8
-    slost_count: int = 8
+    pulse: float = 0.035
+    mlost_count: int = 5
+    slost_count: int = 5
 
 
 @dataclass(frozen=True, slots=True)

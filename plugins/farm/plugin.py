@@ -9,6 +9,8 @@ from safekit_py.api import CheckerType, Element, ModuleType, hookimpl
 from . import elements, watchers
 from .type import FarmType
 
+FARM = FarmType()  # one for the process: its modules share the heartbeat thread
+
 
 @hookimpl
 def safekit_elements() -> Iterable[Element]:
@@ -19,7 +21,7 @@ def safekit_elements() -> Iterable[Element]:
 @hookimpl
 def safekit_module_types() -> Iterable[ModuleType]:
     """The type ``farm``."""
-    return (FarmType(),)
+    return (FARM,)
 
 
 @hookimpl

@@ -19,9 +19,9 @@ FARM_XSD = f"""<xs:element name="farm"><xs:complexType>
     <xs:attribute name="name" type="sk:ident" default="default"/></xs:complexType></xs:element>
   {_NODE}</xs:choice>
 <xs:attribute name="port" type="sk:port"/>
-<xs:attribute name="pulse" type="sk:duration" default="25"/>
-<xs:attribute name="mlost_count" default="8">{_COUNT}</xs:attribute>
-<xs:attribute name="slost_count" default="8">{_COUNT}</xs:attribute>
+<xs:attribute name="pulse" type="sk:duration" default="35"/>
+<xs:attribute name="mlost_count" default="5">{_COUNT}</xs:attribute>
+<xs:attribute name="slost_count" default="5">{_COUNT}</xs:attribute>
 </xs:complexType></xs:element>"""
 
 _ADDR = """<xs:element name="virtual_addr" maxOccurs="unbounded"><xs:complexType>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, State
+from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseThread, State
 
 from . import compiler
 from .model import Farm, Vip
@@ -17,12 +17,17 @@ class FarmType:
     name = "farm"
     goal = State.UP
 
+    def __init__(self) -> None:
+        self._pulse = PulseThread()
+
     def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
         """What the schema cannot see: LANs, servers and addresses must be those of the cluster."""
         farm: Farm | None = config.one("farm")
         if farm is None:
             yield Problem(
-                "farm.no-farm", "a module of mode farm needs <farm>", '<farm><lan name="default"/></farm> below <service>'
+                "farm.no-farm",
+                "a module of mode farm needs <farm>",
+                '<farm><lan name="default"/></farm> below <service>',
             )
             return
         if cluster is None:
@@ -31,7 +36,9 @@ class FarmType:
         for lan in farm.lans:
             if lan not in names:
                 known = ", ".join(names) or "(none)"
-                yield Problem("farm.unknown-lan", f"cluster.xml has no LAN called {lan}", f'<lan name="…"/> takes one of: {known}')
+                yield Problem(
+                    "farm.unknown-lan", f"cluster.xml has no LAN called {lan}", f'<lan name="…"/> takes one of: {known}'
+                )
         yield from self._check_vip(config.one("vip") or Vip(), cluster)
 
     def _check_vip(self, vip: Vip, cluster: Cluster) -> Iterable[Problem]:
@@ -59,4 +66,4 @@ class FarmType:
 
     def runtime(self, context: ModuleContext) -> FarmRuntime:
         """One farm module at work."""
-        return FarmRuntime(context)
+        return FarmRuntime(context, self._pulse)

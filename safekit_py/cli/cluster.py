@@ -34,7 +34,12 @@ def config(session: Session, file: Path, node: str | None, as_json: bool) -> Non
 
 
 @cluster.command()
-@click.option("--from", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take the key from this file.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the key from this file.",
+)
 @click.option("--force", is_flag=True, help="Replace the key that this server has.")
 @json_option
 @click.pass_obj
@@ -46,11 +51,18 @@ def genkey(session: Session, source: Path | None, force: bool, as_json: bool) ->
     """
     if session.paths.cluster_key.exists() and not force:
         raise StateError(
-            Problem("cluster.key-exists", "this server has a key", "--force replaces it; every server needs the new one", str(session.paths.cluster_key))
+            Problem(
+                "cluster.key-exists",
+                "this server has a key",
+                "--force replaces it; every server needs the new one",
+                str(session.paths.cluster_key),
+            )
         )
     key = source.read_text().strip() if source else secrets.token_hex(32)
     answer = session.call("PUT", "/cluster/key", json={"key": key})
-    emit(answer) if as_json else click.echo(f"cluster: the key is in {session.paths.cluster_key}; every server needs the same")
+    emit(answer) if as_json else click.echo(
+        f"cluster: the key is in {session.paths.cluster_key}; every server needs the same"
+    )
 
 
 @cluster.command()
@@ -77,4 +89,6 @@ def _show(document: dict) -> None:
         table.add_row(name, addresses, *(node["groups"].get(m, "-") for m in modules))
     show_problems(from_items(document["problems"]))
     tables.show(table)
-    click.echo(f"key {document['key'] or 'none'}, cluster.xml {document['signature'] or 'none'} (compare them between servers)")
+    click.echo(
+        f"key {document['key'] or 'none'}, cluster.xml {document['signature'] or 'none'} (compare them between servers)"
+    )

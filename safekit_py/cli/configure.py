@@ -34,4 +34,3 @@ def confcheck(ctx: click.Context, file: Path | None, module: str | None, as_json
         click.echo(f"{path}: {verdict}, {errors} errors, {warnings} warnings")
     if not good:
         ctx.exit(FAILED)
-

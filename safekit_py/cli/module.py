@@ -22,7 +22,9 @@ def module() -> None:
 
 @module.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The archive.  [default: FOLDER's name .zip, here]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The archive.  [default: FOLDER's name .zip, here]"
+)
 @json_option
 def package(folder: Path, output: Path | None, as_json: bool) -> None:
     """Make an archive of a module's folder."""
@@ -39,7 +41,9 @@ def package(folder: Path, output: Path | None, as_json: bool) -> None:
 @click.option("-M", "--id", "number", type=click.IntRange(0, 1023), help="Its number, the same on every server.")
 @json_option
 @click.pass_obj
-def install(session: Session, source: str, name: str | None, macros: tuple[str, ...], number: int | None, as_json: bool) -> None:
+def install(
+    session: Session, source: str, name: str | None, macros: tuple[str, ...], number: int | None, as_json: bool
+) -> None:
     """Install a module: an archive, a folder, or the name of a shipped module.
 
     Examples: safekit-py module install apache.zip --set VIP=10.0.0.50;
@@ -72,10 +76,14 @@ def _upload(session: Session, name: str, archive: Path, parameters: dict[str, ob
     size = archive.stat().st_size
     with (
         archive.open("rb") as stream,
-        click.progressbar(length=size, label=f"install {name}", file=open(os.devnull, "w") if quiet or size < CHUNK else None) as progress,  # noqa: E501, PTH123, SIM115
+        click.progressbar(
+            length=size, label=f"install {name}", file=open(os.devnull, "w") if quiet or size < CHUNK else None
+        ) as progress,  # noqa: E501, PTH123, SIM115
     ):
         headers = {"content-type": "application/zip"}
-        return session.call("PUT", f"/modules/{name}", params=parameters, content=pieces(stream, progress), headers=headers)
+        return session.call(
+            "PUT", f"/modules/{name}", params=parameters, content=pieces(stream, progress), headers=headers
+        )
 
 
 def _find(source: str) -> tuple[Path, str]:
@@ -89,7 +97,11 @@ def _find(source: str) -> tuple[Path, str]:
     if source in shipped:
         return shipped[source], source
     raise NotFoundError(
-        Problem("module.not-found", f"{source} is neither a file, a folder nor a shipped module", f"shipped: {', '.join(sorted(shipped))}")
+        Problem(
+            "module.not-found",
+            f"{source} is neither a file, a folder nor a shipped module",
+            f"shipped: {', '.join(sorted(shipped))}",
+        )
     )
 
 

@@ -65,7 +65,8 @@ def module_item(runner: ModuleRunner) -> schemas.ModuleItem:
         exit_code=runner.state.exit_code,
         loop=f"{runner.loop.count}/{runner.loop.maxloop}",
         resources=[
-            schemas.ResourceItem(name=r.name, value=r.value, age=now - r.since, cause=r.cause) for r in runner.board.all()
+            schemas.ResourceItem(name=r.name, value=r.value, age=now - r.since, cause=r.cause)
+            for r in runner.board.all()
         ],
         report=dict(runner.report()),
     )
@@ -93,7 +94,9 @@ def _monitor(app: FastAPI, agent: Agent) -> None:
         return module_item(agent.runner(name))
 
     @app.get("/api/v1/modules/{name}/log", tags=["monitor"])
-    async def log(name: str, lines: Annotated[int, Query(ge=1, le=20_000)] = 100, after: int = 0) -> list[schemas.LogLine]:
+    async def log(
+        name: str, lines: Annotated[int, Query(ge=1, le=20_000)] = 100, after: int = 0
+    ) -> list[schemas.LogLine]:
         """The last lines of a module's log, oldest first; ``after`` a number for the ones since."""
         tail = agent.runner(name).store.tail(name, lines, after)
         return [
@@ -118,7 +121,9 @@ def _monitor(app: FastAPI, agent: Agent) -> None:
         nodes = [
             schemas.ClusterNode(
                 name=node,
-                addresses={lan.name: addr for lan in agent.cluster.lans if (addr := agent.cluster.address(node, lan.name))},
+                addresses={
+                    lan.name: addr for lan in agent.cluster.lans if (addr := agent.cluster.address(node, lan.name))
+                },
                 this=node == agent.node,
                 groups={module: servers[node] for module, servers in groups.items() if node in servers},
             )
@@ -176,7 +181,9 @@ def _configure(app: FastAPI, agent: Agent) -> None:
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > MAX_ARCHIVE:
-                        raise ConfigError(Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB"))
+                        raise ConfigError(
+                            Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB")
+                        )
                     stream.write(chunk)
             problems = await agent.install(archive, name, macros, number)
         shown = module_item(agent.runners[name]) if name in agent.runners else _broken_item(name, agent.broken[name])

@@ -41,9 +41,9 @@ class Settings:
     me: int
     nodes: tuple[int, ...]
     groups: int
-    pulse: int = 25_000_000
-    slost: int = 8
-    mlost: int = 8
+    pulse: int = 35_000_000
+    slost: int = 5
+    mlost: int = 5
 
     @property
     def lost_after(self) -> int:

@@ -380,7 +380,9 @@ def _member(settings: Settings, state: State, server: int) -> Member:
     if server == settings.me:
         return Member(server, state.powers, state.info)
     peer = state.peers[server]
-    if peer.direct_at == NEVER and state.view:  # a new coordinator goes by the view until it has heard the member itself
+    if (
+        peer.direct_at == NEVER and state.view
+    ):  # a new coordinator goes by the view until it has heard the member itself
         return next((m for m in state.view.members if m.server == server), Member(server, peer.powers, peer.info))
     return Member(server, peer.powers, peer.info)
 

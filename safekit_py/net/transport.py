@@ -1,6 +1,6 @@
 """Runs the membership core of one or more groups in one heartbeat thread.
 
-Flows through it: datagrams and the thread's clock in; heartbeats out, and calls of ``on_install``, ``on_lease`` and ``on_note``
+Flows through it: datagrams and the thread's clock, once a pulse, in; heartbeats out, and calls of ``on_install``, ``on_lease`` and ``on_note``
 in that thread. The thread is its own, and asks for real-time priority, so that a busy agent is not taken for a dead one.
 """
 
@@ -133,11 +133,21 @@ class GroupTransport:
 
     # --- called in the heartbeat thread ---------------------------------------------------------
 
-    def tick(self, now: int) -> None:
-        """A pulse is due."""
+    def pulse(self, now: int) -> None:
+        """A pulse is due: read what has arrived since the last one, then let the clock tick.
+
+        Sockets are read here and not when a datagram arrives: waking up costs more than all else that is done.
+        After a pause the clock comes first: the core must know of it before it reads what has queued up meanwhile.
+        """
+        late = now > self.due + self.settings.pulse
         self.due = max(self.due + self.settings.pulse, now)
         self._greeted.clear()
-        self.take(Tick(now))
+        if late:
+            self.take(Tick(now))
+        for lan in self.lans:
+            self.read(lan)
+        if not late:
+            self.take(Tick(time.monotonic_ns()))
 
     def take(self, event: Event) -> None:
         """Give the core an event and carry out what it says."""
@@ -252,8 +262,6 @@ class PulseThread:
         def order() -> None:
             self._groups.append(group)
             group.due = time.monotonic_ns()
-            for lan in group.lans:
-                self._selector.register(lan.socket, selectors.EVENT_READ, (group, lan))
 
         self._order(order)
 
@@ -265,8 +273,6 @@ class PulseThread:
             if group in self._groups:
                 group.take(Leave(time.monotonic_ns()))
                 self._groups.remove(group)
-                for lan in group.lans:
-                    self._selector.unregister(lan.socket)
                 group.close()
             done.set()
 
@@ -293,22 +299,14 @@ class PulseThread:
         with contextlib.suppress(OSError):  # not permitted everywhere: then at the agent's own priority
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
         while True:
-            # The clock first: after a pause the core must know of it before it reads what has queued up meanwhile.
             now = time.monotonic_ns()
             for group in self._groups:
                 if group.due <= now:
-                    group.tick(now)
+                    group.pulse(now)
             due = min((group.due for group in self._groups), default=None)
             timeout = None if due is None else max(0, due - time.monotonic_ns()) / 1e9
-            for key, _ in self._selector.select(timeout):
-                if key.data is None:
-                    self._obey()
-                else:
-                    group, lan = key.data
-                    # A pause may lie between the clock above and this read.
-                    if (now := time.monotonic_ns()) > group.due + group.settings.pulse:
-                        group.tick(now)
-                    group.read(lan)
+            if self._selector.select(timeout):
+                self._obey()
 
     def _obey(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -171,7 +171,9 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     known = []
     for _ in range(_bounded(reader.byte(), MAX_SERVERS)):
         server, its_boot, its_beat, bits = reader.take(_KNOWN)
-        known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, bool(bits & _HISTORY), bool(bits & _LEAVING)))
+        known.append(
+            Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, bool(bits & _HISTORY), bool(bits & _LEAVING))
+        )
     reader.end()
     return Heartbeat(beat, Number(epoch, coordinator, boot), bool(flags & _LEAVING), powers, info, hears, tuple(known))
 
@@ -197,7 +199,9 @@ def encode_view(view: View) -> bytes:
     cause = view.cause.encode()[:200]
     out = [_NUMBER.pack(*view.number), bytes((len(cause),)), cause, bytes((len(view.tables), len(view.members)))]
     for member in view.members:
-        out.append(struct.pack(f"!B{len(member.powers)}HB", member.server, *member.powers, len(member.info)) + member.info)
+        out.append(
+            struct.pack(f"!B{len(member.powers)}HB", member.server, *member.powers, len(member.info)) + member.info
+        )
     for table in view.tables:
         coded = table.encode()
         out.append(struct.pack("!I", len(coded)) + coded)

@@ -128,7 +128,9 @@ class Agent:
         if running:
             names = ", ".join(running)
             raise StateError(
-                Problem("cluster.in-use", f"modules run: {names}", "stop them on this server first: safekit-py stop NAME")
+                Problem(
+                    "cluster.in-use", f"modules run: {names}", "stop them on this server first: safekit-py stop NAME"
+                )
             )
 
     async def _reload_all(self) -> None:
@@ -151,7 +153,11 @@ class Agent:
             if kind is None:
                 modes = ", ".join(sorted(self.manager.module_types()))
                 problems.append(
-                    Problem("config.unknown-mode", f"no plugin brings the mode {checked.config.service.mode}", f"one of: {modes}")
+                    Problem(
+                        "config.unknown-mode",
+                        f"no plugin brings the mode {checked.config.service.mode}",
+                        f"one of: {modes}",
+                    )
                 )
             elif not self.cluster_problems:
                 problems += [p for p in kind.check(checked.config, self.cluster) if p.severity == "error"]
@@ -184,14 +190,22 @@ class Agent:
         if name not in self.runners:
             names = ", ".join(sorted({*self.runners, *self.broken})) or "none"
             raise NotFoundError(
-                Problem("module.not-installed", f"module {name} is not installed", f"installed: {names}; see safekit-py module list")
+                Problem(
+                    "module.not-installed",
+                    f"module {name} is not installed",
+                    f"installed: {names}; see safekit-py module list",
+                )
             )
         return self.runners[name]
 
     async def command(self, name: str, verb: Verb, identity_: str | None) -> asyncio.Future[None]:
         """Ask a module for something; before a start its files are read again, so that edits count."""
         async with self._changing:
-            stopped = name in self.broken or (self.runners[name].state is State.STOP and not self.runners[name].busy if name in self.runners else False)
+            stopped = name in self.broken or (
+                self.runners[name].state is State.STOP and not self.runners[name].busy
+                if name in self.runners
+                else False
+            )
             if verb is Verb.START and stopped:
                 await self._load(name)
             runner = self.runner(name)
@@ -201,7 +215,9 @@ class Agent:
             cause = "asked by an administrator" if person else f"asked by {identity_}"
             return runner.submit(verb, cause, person=person)
 
-    async def install(self, archive: Path, name: str, macros: Mapping[str, str], number: int | None) -> tuple[Problem, ...]:
+    async def install(
+        self, archive: Path, name: str, macros: Mapping[str, str], number: int | None
+    ) -> tuple[Problem, ...]:
         """Install an archive or a folder as module ``name``; nothing changes when it is not acceptable.
 
         :return: the warnings of its configuration.
@@ -209,11 +225,15 @@ class Agent:
         async with self._changing:
             running = self.runners.get(name)
             if running is not None and (running.state is not State.STOP or running.busy):
-                raise StateError(Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}"))
+                raise StateError(
+                    Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
+                )
             others = [m.name for m in bundle.installed(self.paths)]
             chosen = identity.module_id(self.paths, name) if number is None else number
             identity.refuse_id_in_use(self.paths, name, chosen, others)
-            result = await asyncio.to_thread(bundle.install, archive, name, self.paths, macros, configcheck.check_blocking)
+            result = await asyncio.to_thread(
+                bundle.install, archive, name, self.paths, macros, configcheck.check_blocking
+            )
             if number is not None:
                 identity.set_module_id(self.paths, name, number)
             await self._load(name)
@@ -226,7 +246,9 @@ class Agent:
         async with self._changing:
             runner = self.runners.get(name)
             if runner is not None and (runner.state is not State.STOP or runner.busy):
-                raise StateError(Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}"))
+                raise StateError(
+                    Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
+                )
             if runner is None and name not in self.broken:
                 self.runner(name)
             if runner is not None:

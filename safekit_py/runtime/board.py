@@ -22,7 +22,9 @@ class Board:
             return
         new = Resource(name, value, time.monotonic(), cause)
         self._resources[name] = new
-        self._changed(new, old.value if old else Status.INIT.value)
+        before = old.value if old else Status.INIT.value
+        if value != before:
+            self._changed(new, before)
 
     def get(self, name: str) -> str:
         """Its value; ``unknown`` when nobody has set it."""

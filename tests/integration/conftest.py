@@ -21,7 +21,9 @@ def wait_for(what, limit=20.0, every=0.1):
         if value:
             return value
         if time.monotonic() > end:
-            pytest.fail(f"not seen in {limit} s: {what.__name__ if hasattr(what, '__name__') else what}; last: {value!r}")
+            pytest.fail(
+                f"not seen in {limit} s: {what.__name__ if hasattr(what, '__name__') else what}; last: {value!r}"
+            )
         time.sleep(every)
 
 

@@ -25,7 +25,9 @@ class Server:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60, check=False, **options)
 
     def boot(self):
-        self.agent = subprocess.Popen([sys.executable, "-m", "safekit_py", "agent"], env=self.env, stderr=subprocess.DEVNULL)
+        self.agent = subprocess.Popen(
+            [sys.executable, "-m", "safekit_py", "agent"], env=self.env, stderr=subprocess.DEVNULL
+        )
         end = time.monotonic() + 20
         while self.cli("status").returncode:
             assert time.monotonic() < end, "the agent does not answer"
@@ -95,7 +97,9 @@ def test_install_names_every_open_macro_and_writes_nothing(configured):
 
 
 def test_install_list_uninstall(configured):
-    done = configured.cli("module", "install", "generic", "-m", "myapp", "--set", "VIP=127.0.0.50", "--set", "PORT=8080")
+    done = configured.cli(
+        "module", "install", "generic", "-m", "myapp", "--set", "VIP=10.99.0.50", "--set", "PORT=8080"
+    )
     assert done.returncode == 0, done.stderr
     listed = json.loads(configured.cli("module", "list", "--json").stdout)
     assert listed["installed"] == ["myapp"]
@@ -160,7 +164,12 @@ def test_another_user_is_turned_away(server):
     )
     socket_path = server.root / "run/safekit/agent.sock"
     done = subprocess.run(
-        ["/usr/bin/python3", "-c", code, str(socket_path)], user=65534, group=65534, capture_output=True, text=True, check=False
+        ["/usr/bin/python3", "-c", code, str(socket_path)],
+        user=65534,
+        group=65534,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "403 Forbidden" in done.stdout, done.stdout + done.stderr
     assert "access.denied" in done.stdout

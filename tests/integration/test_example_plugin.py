@@ -39,7 +39,9 @@ asyncio.run(main())
 def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "--target", str(folder), str(EXAMPLE)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--target", str(folder), str(EXAMPLE)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
 

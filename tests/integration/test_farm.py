@@ -30,7 +30,14 @@ def test_one_owner_for_each_connection(running):
     captures = [
         running.lab.popen(
             host,
-            ["tcpdump", "-n", "-l", "-i", "eth0", f"src {VIP} and tcp[tcpflags] & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)"],
+            [
+                "tcpdump",
+                "-n",
+                "-l",
+                "-i",
+                "eth0",
+                f"src {VIP} and tcp[tcpflags] & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -185,7 +192,9 @@ def test_a_stopped_module_leaves_nothing_in_the_kernel(running):
     running.cli("server1", "stop", "apache", "--wait")
     shown = running.lab.run("server1", ["ip", "addr", "show", "dev", "eth0"], capture_output=True, text=True).stdout
     assert VIP not in shown
-    filters = running.lab.run("server1", ["tc", "filter", "show", "dev", "eth0", "ingress"], capture_output=True, text=True)
+    filters = running.lab.run(
+        "server1", ["tc", "filter", "show", "dev", "eth0", "ingress"], capture_output=True, text=True
+    )
     assert "safekit" not in filters.stdout
     pinned = running.lab.run("server1", ["find", "/sys/fs/bpf", "-type", "f"], capture_output=True, text=True).stdout
     assert pinned == ""

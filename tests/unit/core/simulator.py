@@ -20,7 +20,7 @@ from safekit_py.core.group import (
 )
 
 MS = 1_000_000
-PULSE = 25 * MS
+PULSE = 35 * MS
 
 
 class Server:

@@ -70,7 +70,15 @@ def test_thirds():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x00", b"\xff\xff", b"\xff\xff\x01\x00\x00\x01", b"\xff\xfe\x01", b"\x7f\xff\x01\x7f\xff\x01", b"\xff\xff\x01\x00"],
+    [
+        b"",
+        b"\x00",
+        b"\xff\xff",
+        b"\xff\xff\x01\x00\x00\x01",
+        b"\xff\xfe\x01",
+        b"\x7f\xff\x01\x7f\xff\x01",
+        b"\xff\xff\x01\x00",
+    ],
 )
 def test_a_table_that_lies_is_refused(data):
     with pytest.raises(ValueError, match="a table"):

@@ -57,7 +57,7 @@ def test_a_failure_is_told_once():
     state, changes, fallen = play(Fake("tcp.a", falling))
     assert state == {"tcp.a": "down"}
     assert fallen == [("tcp.a", "gone")]
-    assert changes == [("tcp.a", "init", "init"), ("tcp.a", "init", "up"), ("tcp.a", "up", "down")]
+    assert changes == [("tcp.a", "init", "up"), ("tcp.a", "up", "down")]
 
 
 def test_a_raising_and_an_exiting_checker_disturb_nobody():

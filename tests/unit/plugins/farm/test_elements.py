@@ -30,7 +30,7 @@ TCP = '<rule port="80" proto="tcp" filter="on_port"/>'
 
 
 def test_farm_defaults():
-    assert look('<farm><lan name="a"/><lan name="b"/></farm>').config.one("farm") == Farm(("a", "b"), 0, 0.025, 8, 8)
+    assert look('<farm><lan name="a"/><lan name="b"/></farm>').config.one("farm") == Farm(("a", "b"), 0, 0.035, 5, 5)
 
 
 def test_farm_attributes():

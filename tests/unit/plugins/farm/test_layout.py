@@ -1,4 +1,4 @@
-"""Settings as bytes, and their limits; that they mean the same in filter.c is seen by test_reference."""
+"""Settings as bytes, and their limits; that they mean the same in filter.h is seen by test_reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULE = KernelRule("tcp", "on_port", 0, 80)
 
 
 def test_limits_and_verdicts_are_those_of_the_source():
-    source = Path(layout.__file__).with_name("filter.c").read_text()
+    source = Path(layout.__file__).with_name("filter.h").read_text()
     for name in ("MAX_VIPS", "MAX_RULES", "MAX_GROUPS", "MAX_SERVERS", "MAX_SLOTS", "BUCKETS", "NOBODY"):
         assert re.search(rf"#define {name} (\d+)", source)[1] == str(getattr(layout, name))
     words = re.search(r"enum verdict \{(.*?)\}", source, re.DOTALL)[1].lower().replace("nobodys", "nobody")

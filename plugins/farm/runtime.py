@@ -1,0 +1,334 @@
+"""One farm module at work on this server: group view -> bucket tables -> kernel filter, addresses, announcements.
+
+Two threads meet here. The heartbeat thread installs views and renews the lease, so that a busy agent neither loses
+its place in the group nor keeps an old table. Everything else runs in the agent's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safekit_py.api import (
+    BUCKETS,
+    Callbacks,
+    GroupTransport,
+    LanAddresses,
+    ModuleContext,
+    Problem,
+    PulseThread,
+    SafekitError,
+    Settings,
+    Severity,
+    SystemProblem,
+    View,
+    group_id,
+    owner_table,
+)
+
+from . import compiler, placing, reference
+from .announcer import Announcer, Change
+from .layout import KernelRule
+from .loader import Filter, unpin
+from .model import Farm, Vip
+from .placing import Device, Place
+
+OPEN_LIMIT = 10.0  # seconds to wait for a view in which this server has its share
+CLOSE_LIMIT = 2.0  # seconds to wait for a view in which it has none
+FIRST_PORT, PORTS_EACH = 4803, 3
+CACHE = "SAFEKIT_FILTER_CACHE"  # environment: where compiled filters are kept, for several agents on one machine
+MAC = 6  # bytes
+
+
+def cache_folder(context: ModuleContext) -> Path:
+    """Where compiled filters are kept."""
+    return Path(os.environ.get(CACHE) or context.paths.var / "filter-cache")
+
+
+class FarmRuntime:
+    """See ``ModuleRuntime``; constructing it changes nothing."""
+
+    def __init__(self, context: ModuleContext, pulse: PulseThread) -> None:
+        self._context, self._pulse = context, pulse
+        self._farm: Farm = context.config.one("farm")
+        self._vip: Vip = context.config.one("vip") or Vip()
+        self._me = context.cluster.nodes.index(context.node)
+        self._pin = compiler.BPFFS / "safekit" / context.name
+        self._place = Place(
+            context.name, context.paths.module_var(context.name), context.paths.var / "farm", self._pin / "program"
+        )
+        seed = hmac.digest(context.cluster_key, f"filter seed {context.name}".encode(), "sha256")
+        self._seed = int.from_bytes(seed[:4], "big")
+        self._filter: Filter | None = None
+        self._lock = threading.Lock()  # of the filter: views come in the heartbeat thread
+        self._group: GroupTransport | None = None
+        self._view: View | None = None
+        self._owning = False
+        self._changed = asyncio.Event()
+        self._announcer: Announcer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def port(self) -> int:
+        """The UDP port of the heartbeats."""
+        return self._farm.port or FIRST_PORT + PORTS_EACH * self._context.module_id
+
+    @property
+    def _arp_group(self) -> int | None:
+        """The group whose table decides ARP and ICMP: the one with a rule for arp, else the first."""
+        for index, group in enumerate(self._vip.groups):
+            if any(rule.proto == "arp" for rule in group.rules):
+                return index
+        return 0 if self._vip.groups else None
+
+    @property
+    def _powers(self) -> tuple[int, ...]:
+        """What this server takes of each group when it is open."""
+        node = self._context.node
+        return tuple(dict(group.powers).get(node, 1) for group in self._vip.groups) or (1,)
+
+    # --- the module's life ----------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Remove addresses, filter and pins of a run that was killed."""
+        await placing.down(self._place)
+        await asyncio.to_thread(unpin, self._pin)
+
+    async def prepare(self) -> None:
+        """Load a shut filter, put it and the addresses in place, join the group with no power."""
+        self._loop = asyncio.get_running_loop()
+        compiled = await asyncio.to_thread(compiler.object_for, cache_folder(self._context))
+        loaded = Filter.load(compiled, self._pin)
+        slots = [(a.addr, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
+        try:
+            loaded.configure(self._me, self._seed, slots, self._rules(), self._arp_group)
+        except ValueError as error:
+            loaded.unpin()
+            loaded.close()
+            raise SystemProblem(Problem("farm.too-many", str(error), "split the module into two")) from error
+        self._filter = loaded
+        devices = await placing.up(self._place, self._vip.interfaces)
+        self._announcer = Announcer(
+            list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
+        )
+        self._group = await asyncio.to_thread(self._make_group)
+        self._pulse.add(self._group)
+        self._pulse.set_info(self._group, b"".join(device.mac for device in devices))
+        self._context.log(Severity.INFO, f"addresses are in place on {_names(devices)}; traffic is shut")
+
+    def _rules(self) -> list[KernelRule]:
+        return [
+            KernelRule(rule.proto, rule.filter, index, rule.port, rule.virtual_addr)
+            for index, group in enumerate(self._vip.groups)
+            for rule in group.rules
+            if rule.proto != "arp"
+        ]
+
+    def _make_group(self) -> GroupTransport:
+        cluster, nodes = self._context.cluster, self._context.cluster.nodes
+        lans = []
+        for name in self._farm.lans:
+            local = cluster.address(self._context.node, name)
+            if local is None:
+                continue
+            peers = {n: a for n, node in enumerate(nodes) if n != self._me and (a := cluster.address(node, name))}
+            lans.append(LanAddresses(name, local, self.port, peers))
+        settings = Settings(
+            self._me,
+            tuple(range(len(nodes))),
+            len(self._powers),
+            round(self._farm.pulse * 1e9),
+            self._farm.slost_count,
+            self._farm.mlost_count,
+        )
+        try:
+            return GroupTransport(
+                settings,
+                key=self._context.cluster_key,
+                group=group_id(",".join(nodes), self._context.name),
+                boot=int.from_bytes(os.urandom(8), "big") | 1,
+                lans=tuple(lans),
+                callbacks=Callbacks(self._install, self._renew, self._note),
+            )
+        except OSError as error:
+            raise SystemProblem(
+                Problem(
+                    "farm.no-socket",
+                    f"heartbeats cannot use port {self.port} of {', '.join(lan.local for lan in lans)}: {error.strerror or error}",
+                    "cluster.xml must give this server's own addresses; another program may use the port",
+                )
+            ) from error
+
+    async def open(self) -> None:
+        """Ask for this server's share and wait until it has it."""
+        if self._filter is None or self._group is None:
+            raise SafekitError(Problem("farm.not-prepared", "the farm is not prepared", "stop the module and start it"))
+        with self._lock:
+            self._filter.set_open(True)
+        self._pulse.set_powers(self._group, self._powers)
+        if any(self._powers) and not await self._until(self._has_share, OPEN_LIMIT):
+            raise SystemProblem(
+                Problem(
+                    "farm.no-view",
+                    f"no view of the group gave this server its share in {OPEN_LIMIT:g} s",
+                    "safekit-py cluster state on each server: are key and cluster.xml equal, is the port let through?",
+                )
+            )
+
+    async def close(self) -> None:
+        """Give the clients to the other servers; harmless when nothing is prepared."""
+        if self._group is not None:
+            self._pulse.set_powers(self._group, (0,) * len(self._powers))
+            await self._until(lambda: not self._has_share(), CLOSE_LIMIT)
+        if self._filter is not None:
+            with self._lock:
+                self._filter.set_open(False)
+
+    async def release(self) -> None:
+        """Leave the group, then take addresses and filter away."""
+        if self._announcer is not None:
+            self._announcer.stop()
+        if self._group is not None:
+            await asyncio.to_thread(self._pulse.remove, self._group)
+        self._group, self._view, self._owning, self._announcer = None, None, False, None
+        await placing.down(self._place)
+        if self._filter is not None:
+            self._filter.unpin()
+            self._filter.close()
+            self._filter = None
+
+    # --- in the heartbeat thread ----------------------------------------------------------------
+
+    def _install(self, view: View, owning: bool) -> None:
+        tables = [owner_table(view, g, owning=owning, me=self._me) for g in range(len(view.tables))]
+        macs = {
+            (slot, member.server): member.info[slot * MAC : slot * MAC + MAC]
+            for member in view.members
+            for slot in range(len(member.info) // MAC)
+        }
+        with self._lock:
+            if self._filter is not None:
+                self._filter.install(tables, macs)
+        self._hop(lambda: self._seen(view, owning))
+
+    def _renew(self, until: int) -> None:
+        loaded = self._filter
+        if loaded is not None:
+            loaded.renew(until)
+
+    def _note(self, text: str) -> None:
+        self._hop(lambda: self._context.log(Severity.INFO, self._named(text)))
+
+    def _hop(self, call: Callable[[], None]) -> None:
+        """Go on in the agent's event loop, unless that has ended."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    # --- in the event loop ----------------------------------------------------------------------
+
+    def _seen(self, view: View, owning: bool) -> None:
+        if self._group is None:
+            return
+        old, self._view, self._owning = self._view, view, owning
+        self._changed.set()
+        if old is None or old.number != view.number:
+            self._context.log(Severity.INFO, f"view {view.number.epoch}: {self._named(view.cause)}")
+        for index, group in enumerate(self._vip.groups):
+            self._context.set_resource(
+                f"farm.{group.name}", f"{self._share(index, self._me):.1f}%", self._named(view.cause)
+            )
+        if self._announcer is not None and (arp := self._arp_group) is not None:
+            had = {m.server for m in old.members if m.powers[arp]} if old else set()
+            have = sorted(m.server for m in view.members if m.powers[arp])
+            speaks = owning and have[:1] == [self._me]
+            self._announcer.changed(Change(bool(had - set(have)) and bool(have), speaks))
+
+    async def _until(self, condition: Callable[[], bool], limit: float) -> bool:
+        try:
+            async with asyncio.timeout(limit):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _has_share(self) -> bool:
+        view = self._view
+        return view is not None and self._owning and any(m.server == self._me and any(m.powers) for m in view.members)
+
+    def _share(self, group: int, server: int) -> float:
+        """Percent of a group's buckets that a server owns in the present view."""
+        if self._view is None or group >= len(self._view.tables):
+            return 0.0
+        if server == self._me and not self._owning:
+            return 0.0
+        return self._view.tables[group].counts().get(server, 0) / BUCKETS * 100
+
+    def _my_clients(self) -> list[bytes]:
+        """MAC addresses of the clients that have asked for an address and whose bucket is this server's."""
+        arp, view = self._arp_group, self._view
+        if self._filter is None or view is None or arp is None or not self._owning:
+            return []
+        table = view.tables[arp].expand()
+        return [
+            mac for addr, mac, _ in self._filter.clients() if table[reference.bucket_of(addr, self._seed)] == self._me
+        ]
+
+    def _named(self, text: str) -> str:
+        """Server numbers of the core's words as names."""
+        nodes = self._context.cluster.nodes
+        return re.sub(r"\b(join|lost|power) (\d+)", lambda m: f"{m[1]} {nodes[int(m[2])]}", text)
+
+    def report(self) -> Mapping[str, Any]:
+        """What ``status`` shows."""
+        nodes, view = self._context.cluster.nodes, self._view
+        snapshot = self._group.snapshot() if self._group else {}
+        powers = {m.server: m.powers for m in view.members} if view else {}
+        members = [
+            {
+                "name": name,
+                "state": _state(powers.get(number)),
+                "shares": [round(self._share(g, number), 2) for g in range(len(self._vip.groups))],
+            }
+            for number, name in enumerate(nodes)
+        ]
+        alive = {*snapshot.get("alive", ()), self._me} if snapshot else set()
+        return {
+            "view": view.number.epoch if view else 0,
+            "cause": self._named(view.cause) if view else "",
+            "groups": [group.name for group in self._vip.groups],
+            "members": members if view else [],
+            "servers": {name: "alive" if number in alive else "lost" for number, name in enumerate(nodes)}
+            if alive
+            else {},
+            "coordinator": nodes[snapshot["coordinator"]] if snapshot.get("coordinator") is not None else "",
+            "port": self.port,
+            "packets": self._packets(),
+            "rejected": snapshot.get("rejected", {}),
+            "lans": snapshot.get("heard", {}),
+        }
+
+    def _packets(self) -> dict[str, int]:
+        """Packets by verdict since the start, all groups together."""
+        found: dict[str, int] = {}
+        if self._filter is not None:
+            for (_, verdict), count in self._filter.counters().items():
+                found[verdict] = found.get(verdict, 0) + count
+        return found
+
+
+def _state(powers: tuple[int, ...] | None) -> str:
+    if powers is None:
+        return "lost"
+    return "member" if any(powers) else "shut"
+
+
+def _names(devices: list[Device]) -> str:
+    return ", ".join(sorted({device.name for device in devices})) or "no device"
