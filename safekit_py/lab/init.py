@@ -1,7 +1,7 @@
 """The first process of one host of a lab: it makes the host's namespaces, then runs the agent as systemd would.
 
 Run by file, not as a module, so that it stays small: a lab has one of these for each host. It reads one line of JSON
-from standard input (see ``Lab``), prints ``pid N`` and ``ready`` or ``error TEXT``, and waits for the line ``go`` before it
+from standard input (see ``Lab``), prints ``pid N`` and ``ready`` or ``error TEXT``, and waits for ``go`` before it
 starts the agent. Without that line, because its maker died, it ends.
 
 The host is this process: when it ends, however it ends, the kernel kills every process of the host and drops its

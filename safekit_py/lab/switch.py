@@ -1,4 +1,4 @@
-"""The network of a lab: ``ip`` and ``nft`` run in the switch's and the hosts' namespaces, never in the machine's own."""
+"""The network of a lab: ``ip`` and ``nft`` run in the switch's and the hosts' namespaces, never in the machine's."""
 
 from __future__ import annotations
 
