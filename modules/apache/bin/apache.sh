@@ -33,6 +33,14 @@ gone() {
     done
 }
 
+# Each id by itself: one that has ended meanwhile must not keep the others from being killed.
+kill_all() {
+    for each in $(ours); do
+        kill -9 "$each" 2>/dev/null
+    done
+    gone 5 || fail "these apache2 processes do not end: $(ours | tr '\n' ' ')"
+}
+
 fail() {
     echo "$1" >&2
     "$SAFE/safekit" printe "$1"
