@@ -21,6 +21,8 @@ NAMESPACE = "safekit"
 hookspec = pluggy.HookspecMarker(NAMESPACE)
 hookimpl = pluggy.HookimplMarker(NAMESPACE)
 
+# A specification only describes: it is never called, so its body is empty whatever it is said to return.
+
 
 @hookspec
 def safekit_elements() -> Iterable[Element]:  # type: ignore[empty-body]

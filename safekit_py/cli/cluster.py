@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -80,7 +81,7 @@ def state(ctx: click.Context, session: Session, as_json: bool) -> None:
         ctx.exit(FAILED)
 
 
-def _show(document: dict) -> None:
+def _show(document: dict[str, Any]) -> None:
     modules = sorted({m for node in document["nodes"] for m in node["groups"]})
     table = tables.table("SERVER", "ADDRESSES", *(f"IN {m}" for m in modules))
     for node in document["nodes"]:

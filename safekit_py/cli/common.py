@@ -31,7 +31,7 @@ class Session:
 
     def client(self) -> Client:
         """The agent's client, imported only by commands that need it."""
-        from safekit_py.control.client import Client  # noqa: PLC0415
+        from safekit_py.control.client import Client  # noqa: PLC0415 - loaded only where needed
 
         return Client(self.paths)
 
@@ -94,7 +94,7 @@ class Group(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command, or say which one was meant."""
-        import difflib  # noqa: PLC0415
+        import difflib  # noqa: PLC0415 - loaded only where needed
 
         try:
             return super().resolve_command(ctx, args)

@@ -16,7 +16,7 @@ from safekit_py.cli.common import FAILED, Command, Session, emit, json_option, s
 @click.pass_context
 def confcheck(ctx: click.Context, file: Path | None, module: str | None, as_json: bool) -> None:
     """Check a userconfig.xml: every error at once, each with its line and what to write instead."""
-    from safekit_py.runtime.configcheck import check_blocking  # noqa: PLC0415
+    from safekit_py.runtime.configcheck import check_blocking  # noqa: PLC0415 - loaded only where needed
 
     session: Session = ctx.obj
     if (file is None) == (module is None):

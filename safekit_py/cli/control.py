@@ -26,7 +26,7 @@ def _make(verb: str) -> click.Command:
     def command(session: Session, module: str, identity: str | None, wait: bool, as_json: bool) -> None:
         parameters = {"wait": wait, **({"identity": identity} if identity else {})}
         if wait and not as_json:
-            from rich.console import Console  # noqa: PLC0415
+            from rich.console import Console  # noqa: PLC0415 - loaded only where needed
 
             with Console(stderr=True).status(f"{verb} {module} …"):
                 answer = session.call("POST", f"/modules/{module}/{verb}", params=parameters)
@@ -49,7 +49,7 @@ def _make(verb: str) -> click.Command:
 @click.pass_obj
 def agent(session: Session, verbose: bool) -> None:
     """Run the agent in the foreground (systemd does this)."""
-    from safekit_py.cli.agent import run  # noqa: PLC0415
+    from safekit_py.cli.agent import run  # noqa: PLC0415 - loaded only where needed
 
     run(session.paths, verbose=verbose)
 

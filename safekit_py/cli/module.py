@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +30,7 @@ def module() -> None:
 @json_option
 def package(folder: Path, output: Path | None, as_json: bool) -> None:
     """Make an archive of a module's folder."""
-    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
     target = bundle.package(folder, output or Path.cwd() / f"{folder.resolve().name}.zip")
     emit({"archive": str(target), "bytes": target.stat().st_size}) if as_json else click.echo(f"{target}")
@@ -53,7 +55,7 @@ def install(
     chosen = name or shipped_name
     with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
         if archive.is_dir():
-            from safekit_py.bundle import install as bundle  # noqa: PLC0415
+            from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
             archive = bundle.package(archive, Path(folder) / f"{chosen}.zip")
         parameters: dict[str, object] = {"set": list(macros)}
@@ -67,28 +69,33 @@ def install(
     click.echo(f"{chosen}: installed. Next: safekit-py start {chosen}")
 
 
-def _upload(session: Session, name: str, archive: Path, parameters: dict[str, object], *, quiet: bool) -> dict:
-    def pieces(stream, progress):  # noqa: ANN001, ANN202
-        while piece := stream.read(CHUNK):
-            yield piece
-            progress.update(len(piece))
-
+def _upload(
+    session: Session, name: str, archive: Path, parameters: dict[str, object], *, quiet: bool
+) -> dict[str, Any]:
     size = archive.stat().st_size
     with (
         archive.open("rb") as stream,
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         click.progressbar(
-            length=size, label=f"install {name}", file=open(os.devnull, "w") if quiet or size < CHUNK else None
-        ) as progress,  # noqa: E501, PTH123, SIM115
+            length=size, label=f"install {name}", file=nowhere if quiet or size < CHUNK else None
+        ) as progress,
     ):
+
+        def pieces() -> Iterator[bytes]:
+            while piece := stream.read(CHUNK):
+                yield piece
+                progress.update(len(piece))
+
         headers = {"content-type": "application/zip"}
-        return session.call(
-            "PUT", f"/modules/{name}", params=parameters, content=pieces(stream, progress), headers=headers
+        answer: dict[str, Any] = session.call(
+            "PUT", f"/modules/{name}", params=parameters, content=pieces(), headers=headers
         )
+        return answer
 
 
 def _find(source: str) -> tuple[Path, str]:
     """The archive or folder that ``source`` names, and the module name that follows from it."""
-    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
     path = Path(source)
     if path.exists():
@@ -120,7 +127,7 @@ def uninstall(session: Session, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(session: Session, as_json: bool) -> None:
     """Show the modules that are installed, and those shipped with this version."""
-    from safekit_py.bundle import install as bundle  # noqa: PLC0415
+    from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
     installed = sorted(m.name for m in bundle.installed(session.paths))
     shipped = [{"name": m.name, "title": m.title} for m in bundle.shipped()]

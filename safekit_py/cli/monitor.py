@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -46,17 +47,17 @@ def status(
         tables.show(tables.status(document, verbose=verbose))
 
 
-def _document(session: Session, chosen: str | None) -> dict:
+def _document(session: Session, chosen: str | None) -> dict[str, Any]:
     client = session.client()
-    document = client.call("GET", "/status")
+    document: dict[str, Any] = client.call("GET", "/status")
     if chosen:
         document["modules"] = [client.call("GET", f"/modules/{chosen}")]
     return document
 
 
 def _watch(session: Session, chosen: str | None, verbose: bool) -> None:
-    from rich.live import Live  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415 - loaded only where needed
+    from rich.text import Text  # noqa: PLC0415 - loaded only where needed
 
     with Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
         try:
@@ -85,7 +86,7 @@ def log(session: Session, module: str, lines: int, follow: bool, as_json: bool) 
         for line in client.call("GET", f"/modules/{module}/log", params={"lines": lines, "after": after}):
             after = line["number"]
             if as_json:
-                import json  # noqa: PLC0415
+                import json  # noqa: PLC0415 - loaded only where needed
 
                 click.echo(json.dumps(line))
                 continue

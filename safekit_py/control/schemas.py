@@ -34,13 +34,13 @@ class ModuleItem(BaseModel):
     mode: str = ""
     state: str = Field(description="STOP WAIT UP ALONE PRIM SECOND, or NOT_CONFIGURED")
     readiness: str = ""
-    age: float = Field(0.0, description="seconds in this state")
-    busy: str = Field("", description="the command that is being carried out")
-    reason: str = Field("", description="why it is in this state, one line")
-    exit_code: int = Field(0, description="what `state` exits with")
-    loop: str = Field("", description="automatic actions taken of those granted")
+    age: float = Field(default=0.0, description="seconds in this state")
+    busy: str = Field(default="", description="the command that is being carried out")
+    reason: str = Field(default="", description="why it is in this state, one line")
+    exit_code: int = Field(default=0, description="what `state` exits with")
+    loop: str = Field(default="", description="automatic actions taken of those granted")
     resources: list[ResourceItem] = []
-    report: dict[str, Any] = Field({}, description="what the module type shows")
+    report: dict[str, Any] = Field(default={}, description="what the module type shows")
     problems: list[ProblemItem] = []
 
 
@@ -67,15 +67,15 @@ class LogEntry(BaseModel):
     """A line that a script or a person writes."""
 
     message: str = Field(max_length=4096)
-    severity: str = Field("I", pattern="^[CEWID]$")
-    source: str = Field("user", max_length=64)
+    severity: str = Field(default="I", pattern="^[CEWID]$")
+    source: str = Field(default="user", max_length=64)
 
 
 class Done(BaseModel):
     """What a changing call answers."""
 
     done: bool = Field(description="false: it goes on in the background")
-    problems: list[ProblemItem] = Field([], description="warnings")
+    problems: list[ProblemItem] = Field(default=[], description="warnings")
     module: ModuleItem | None = None
 
 
@@ -94,15 +94,15 @@ class ClusterNode(BaseModel):
     name: str
     addresses: dict[str, str] = Field(description="LAN to address")
     this: bool = False
-    groups: dict[str, str] = Field({}, description="farm module to alive, lost or itself")
+    groups: dict[str, str] = Field(default={}, description="farm module to alive, lost or itself")
 
 
 class ClusterDocument(BaseModel):
     """The cluster."""
 
     configured: bool
-    key: str = Field("", description="fingerprint of the key, never the key")
-    signature: str = Field("", description="fingerprint of cluster.xml; equal on all servers")
+    key: str = Field(default="", description="fingerprint of the key, never the key")
+    signature: str = Field(default="", description="fingerprint of cluster.xml; equal on all servers")
     nodes: list[ClusterNode] = []
     problems: list[ProblemItem] = []
 

@@ -15,7 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from safekit_py.model.paths import Paths
 
-DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+DENIED = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s"
+)
 DENIED_BODY = (
     b'{"type":"urn:safekit:access.denied","title":"denied","status":403,"problems":[{"code":"access.denied",'
     b'"message":"only root may control this server","remedy":"use sudo","file":"","line":0,"severity":"error"}]}'

@@ -136,7 +136,8 @@ def fall(current: State, action: str) -> tuple[Step, ...]:
 def stop(current: State, action: str = "stop", *, force: bool = False) -> tuple[Step, ...]:
     """From any state to STOP, NotReady.
 
-    From WAIT nothing runs any more but what a broken start left: it is released, and the forced scripts remove the rest.
+    From WAIT nothing runs any more but what a broken start left: it is released, and the forced scripts remove the
+    rest.
 
     :param force: skip the graceful scripts and go straight to the forced ones.
     """

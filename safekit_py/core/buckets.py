@@ -10,8 +10,8 @@ Invariants, held by tests/unit/core/test_buckets.py for up to 32 servers:
 - each server's share of all buckets follows its power within 0.05 %;
 - equal arguments give equal tables, on every server.
 
-The table depends on history on purpose: tables that do not (Maglev, rendezvous hashing) either move more than they need or
-share unevenly.
+The table depends on history on purpose: tables that do not (Maglev, rendezvous hashing) either move more than they
+need or share unevenly.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 BUCKETS = 65536
 NOBODY = 255
@@ -57,7 +58,7 @@ class Table:
         runs = tuple((length + 1, owner) for length, owner in _RUN.iter_unpack(data))
         if sum(length for length, _ in runs) != BUCKETS:
             raise ValueError("a table of another size")
-        if any(one[1] == other[1] for one, other in zip(runs, runs[1:], strict=False)):
+        if any(one[1] == other[1] for one, other in pairwise(runs)):
             raise ValueError("a table whose runs are not joined")
         return cls(runs)
 
@@ -74,7 +75,7 @@ def assign(table: Table | None, before: Mapping[int, int], powers: Mapping[int, 
     if not active:
         return Table()
     total = sum(active.values())
-    have = {server: 0 for server in active}
+    have = dict.fromkeys(active, 0)
     for owner, count in table.counts().items():
         if owner in have:
             have[owner] = count

@@ -106,6 +106,7 @@ class Heartbeat:
     :param powers: what it is ready to take in each group; 0 while its traffic is shut.
     :param hears: bit n is set when it hears server n itself.
     :param known: every server it holds for alive.
+    :param history: it holds a view, and has listened long enough to coordinate.
     """
 
     beat: int
@@ -115,6 +116,7 @@ class Heartbeat:
     info: bytes
     hears: int
     known: tuple[Known, ...]
+    history: bool = False
 
 
 Message = Heartbeat | View

@@ -132,7 +132,7 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     late = now - state.ticked - settings.pulse
     notes: tuple[Command, ...] = ()
     if late > settings.pulse:
-        state = _forgive(state, late)
+        state = _forgive(state, late, now)
         if now - state.ticked > settings.lease and not state.doubt:
             state = replace(state, doubt=state.beat + 1)
             notes = (Note(f"this server was away for {late // 1_000_000} ms and trusts itself only after an answer"),)
@@ -151,11 +151,11 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     return state, tuple(out)
 
 
-def _forgive(state: State, late: int) -> State:
+def _forgive(state: State, late: int, now: int) -> State:
     """A tick came late: this server heard nothing because it did not listen. Nobody is accused for that time."""
 
     def later(time: int) -> int:
-        return time if time == NEVER else time + late
+        return time if time == NEVER else min(time + late, now)
 
     peers = {
         server: replace(
@@ -167,7 +167,7 @@ def _forgive(state: State, late: int) -> State:
         )
         for server, peer in state.peers.items()
     }
-    apart = {pair: since + late for pair, since in state.apart.items()}
+    apart = {pair: later(since) for pair, since in state.apart.items()}
     return replace(state, peers=peers, apart=apart)
 
 
@@ -177,7 +177,7 @@ def _received(
     if sender not in state.peers or state.leaving:
         return state, ()
     if isinstance(message, View):
-        return _take_view(settings, state, now, sender, message)
+        return _take_view(settings, state, now, sender, boot, message)
     old = state.peers[sender]
     if old.boot != boot:
         old = Peer(boot=boot, powers=(0,) * settings.groups, retired=old.retired | {old.boot})
@@ -188,7 +188,7 @@ def _received(
     peer = replace(
         old,
         beat=max(old.beat, message.beat),
-        history=message.number != NO_NUMBER,
+        history=message.history,
         leaving=message.leaving,
         alive_at=now,
         direct_at=now,
@@ -230,20 +230,23 @@ def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
 
 
 def _take_view(
-    settings: Settings, state: State, now: int, sender: int, view: View
+    settings: Settings, state: State, now: int, sender: int, boot: int, view: View
 ) -> tuple[State, tuple[Command, ...]]:
     """A view counts only from the coordinator that this server elects, and only if it is newer."""
-    elected = _elect(settings, state, now)
-    if view.number <= state.number or len(view.tables) != settings.groups:
-        return state, ()
-    if sender != elected and not (elected is None and state.view is None):
+    peer = state.peers[sender]
+    if peer.boot != boot:
+        peer = Peer(boot=boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
+    # Who publishes is alive and has history, even if none of its heartbeats has come through yet.
+    peer = replace(peer, alive_at=now, history=True, number=max(peer.number, view.number))
+    heard = replace(state, peers={**state.peers, sender: peer})
+    if view.number <= state.number or len(view.tables) != settings.groups or sender != _elect(settings, heard, now):
         return state, ()
     peers = {
         server: replace(peer, behind_at=NEVER) if peer.number <= view.number else peer
-        for server, peer in state.peers.items()
+        for server, peer in heard.peers.items()
     }
-    # The view answers a beat that was sent after the doubt only if the coordinator's heartbeat says so: the doubt stays.
-    state = replace(state, view=view, peers=peers, coordinator=sender)
+    # The view does not end a doubt: only a heartbeat can say that it answers a beat sent after the doubt.
+    state = replace(heard, view=view, peers=peers, coordinator=sender)
     state = replace(state, owning=_may_own(settings, state, now))
     after, commands = _decide(settings, state, now)
     first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning),)
@@ -267,13 +270,18 @@ def _elect(settings: Settings, state: State, now: int) -> int | None:
     """The coordinator in this server's eyes; None while it still listens."""
     alive = _alive(settings, state, now)
     with_history = [server for server in alive if state.peers[server].history]
-    if state.view is not None:
+    if _has_history(settings, state, now):
         with_history.append(settings.me)
     if with_history:
         return min(with_history)
     if now - state.began < settings.coordinator_lost_after:
         return None
     return min([*alive, settings.me])
+
+
+def _has_history(settings: Settings, state: State, now: int) -> bool:
+    """Whether this server may coordinate: it holds a view, and has listened long enough to know who is there."""
+    return state.view is not None and now - state.began >= settings.coordinator_lost_after
 
 
 def _may_own(settings: Settings, state: State, now: int) -> bool:
@@ -340,7 +348,7 @@ def _apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], 
 
 
 def _members(settings: Settings, state: State, now: int) -> list[int]:
-    """The coordinator and those that hear it and each other, the lower number first.
+    """The coordinator and those that hear it and each other: members first, the lower number first.
 
     Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must not
     be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
@@ -354,7 +362,8 @@ def _members(settings: Settings, state: State, now: int) -> list[int]:
         return {one, other} <= present and now - since < settings.lost_after
 
     chosen = [settings.me]
-    for server in _alive(settings, state, now):
+    # Present members first: one who joins must hear them all before it is let in, and displaces nobody.
+    for server in sorted(_alive(settings, state, now), key=lambda server: (server not in present, server)):
         if all(fit(server, other) for other in chosen):
             chosen.append(server)
     return sorted(chosen)
@@ -407,7 +416,8 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
             hears |= 1 << server
         if now - peer.alive_at < settings.lost_after:
             known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving))
-    return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known))
+    history = _has_history(settings, state, now)
+    return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known), history)
 
 
 def owner_table(view: View, group: int, *, owning: bool, me: int) -> bytes:

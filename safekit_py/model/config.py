@@ -16,7 +16,8 @@ class Service:
     """``<service>``: the module's type and how it is started and restarted.
 
     :param mode: name of the module type (``farm``, ``mirror``, ``light`` or a plugin's).
-    :param maxloop: automatic restarts, stopstarts and waits allowed in ``loop_interval``; the next one stops the module.
+    :param maxloop: automatic restarts, stopstarts and waits allowed in ``loop_interval``; the next one stops the
+        module.
     :param loop_interval: seconds; 0 disables the counter.
     """
 

@@ -1,7 +1,8 @@
 """Runs the membership core of one or more groups in one heartbeat thread.
 
-Flows through it: datagrams and the thread's clock, once a pulse, in; heartbeats out, and calls of ``on_install``, ``on_lease`` and ``on_note``
-in that thread. The thread is its own, and asks for real-time priority, so that a busy agent is not taken for a dead one.
+Flows through it: datagrams and the thread's clock, once a pulse, in; heartbeats out, and calls of ``on_install``,
+``on_lease`` and ``on_note`` in that thread. The thread is its own, and asks for real-time priority, so that a busy
+agent is not taken for a dead one.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class _Lan:
 def _resolve(host: str, port: int) -> tuple[str, int]:
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host)), port
-    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][:2]
+    return str(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][0]), port
 
 
 class GroupTransport:
@@ -214,9 +215,10 @@ class GroupTransport:
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Send):
             to = command.to if command.to is not None else tuple(self._state.peers)
-            view = isinstance(command.message, View)
-            kind = wire.VIEW_PART if view else wire.HEARTBEAT
-            payloads = wire.parts_of(command.message) if view else [wire.encode_heartbeat(command.message)]  # type: ignore[arg-type]
+            if isinstance(command.message, View):
+                kind, payloads = wire.VIEW_PART, wire.parts_of(command.message)
+            else:
+                kind, payloads = wire.HEARTBEAT, [wire.encode_heartbeat(command.message)]
             for lan in self.lans:
                 for payload in payloads:
                     self._send(lan, kind, payload, to)

@@ -147,8 +147,9 @@ def _bounded(value: int, limit: int) -> int:
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """Payload of type ``HEARTBEAT``."""
+    flags = (_LEAVING if beat.leaving else 0) | (_HISTORY if beat.history else 0)
     parts = [
-        _BEAT.pack(beat.beat, *beat.number, _LEAVING if beat.leaving else 0, beat.hears),
+        _BEAT.pack(beat.beat, *beat.number, flags, beat.hears),
         struct.pack(f"!B{len(beat.powers)}HB", len(beat.powers), *beat.powers, len(beat.info)),
         beat.info,
         bytes((len(beat.known),)),
@@ -175,7 +176,8 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
             Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, bool(bits & _HISTORY), bool(bits & _LEAVING))
         )
     reader.end()
-    return Heartbeat(beat, Number(epoch, coordinator, boot), bool(flags & _LEAVING), powers, info, hears, tuple(known))
+    number, leaving, history = Number(epoch, coordinator, boot), bool(flags & _LEAVING), bool(flags & _HISTORY)
+    return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history)
 
 
 def encode_hello(to: int, boot: int) -> bytes:

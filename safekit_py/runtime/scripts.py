@@ -15,6 +15,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from safekit_py.core.automaton import Script
 from safekit_py.errors import Problem, SafekitError
@@ -126,14 +127,14 @@ class ScriptRunner:
         return True
 
     async def _run(
-        self, path: Path, arguments: tuple[str, ...], env: Mapping[str, str], output: object, limit: float
+        self, path: Path, arguments: tuple[str, ...], env: Mapping[str, str], output: BinaryIO, limit: float
     ) -> int | None:
         try:
             process = await asyncio.create_subprocess_exec(
                 str(path),
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,  # type: ignore[arg-type]
+                stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
                 env=dict(env),
                 cwd=self.paths.module_var(self.name),
@@ -167,9 +168,8 @@ class ScriptRunner:
             await asyncio.wait((end,), timeout=GRACE)
             return None
         finally:
-            if not end.done():
-                self.kill(signal.SIGKILL)
-            elif end.result():  # it failed: what it started is of no use; a script that succeeded left a service behind
+            # When it failed, what it started is of no use; a script that succeeded left a service behind.
+            if not end.done() or end.result():
                 self.kill(signal.SIGKILL)
             await end
             self._bound()

@@ -87,7 +87,7 @@ class Server:
 
 class World:
     def __init__(self, size, seed=0, *, start=True):
-        self.size, self.random = size, random.Random(seed)  # noqa: TID251
+        self.size, self.random = size, random.Random(seed)
         self.now, self.queue, self.order = 0, [], itertools.count()
         self.loss = self.duplicate = 0.0
         self.delay = (0, 3 * MS)
