@@ -1,13 +1,14 @@
 """A client with many short connections, run on the client host of a lab; it reports what its users would have noticed.
 
-What flows: the address of a page that names its server -> one HTTP request per connection, at a steady rate, each with a
-source port of its own -> one JSON document on standard output when the time is over or standard input is closed:
+What flows: the address of a page that names its server -> one HTTP request per connection, at a steady rate, each
+with a source port of its own -> one JSON document on standard output when the time is over or standard input is
+closed:
 
     {"requests": 812, "servers": {"server1": 271, ...}, "trouble": [{"at": 1.2, "took": 1.0, "what": "timed out"}, ...]}
 
 A request is trouble when it failed or took longer than ``--slow``. ``at`` is when it began and ``took`` how long it
-lasted, in seconds; ``at`` counts on the machine's monotonic clock, which every host of a lab shares. Requests do not wait
-for one another: while one hangs, the next ones are sent, as other users would send them.
+lasted, in seconds; ``at`` counts on the machine's monotonic clock, which every host of a lab shares. Requests do
+not wait for one another: while one hangs, the next ones are sent, as other users would send them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The demonstration: an Apache farm under steady traffic loses a server and takes it back; each claim is checked.
 
-What flows: a lab with three servers -> the module packaged, installed and started by the commands that a user would type
--> requests from the client host (``client``) -> what was expected against what was seen. The lab goes down at the end,
-however it ends.
+What flows: a lab with three servers -> the module packaged, installed and started by the commands that a user would
+type -> requests from the client host (``client``) -> what was expected against what was seen. The lab goes down at
+the end, however it ends.
 
-The disturbance is the time from the power cut to the begin of the last request that failed or took longer than SLOW. A
-request has TIMEOUT seconds in all: one whose first packet is lost would be sent again by its kernel after one second, so
-it counts as failed here although a patient user would still be served.
+The disturbance is the time from the power cut to the begin of the last request that failed or took longer than
+SLOW. A request has TIMEOUT seconds in all: one whose first packet is lost would be sent again by its kernel after
+one second, so it counts as failed here although a patient user would still be served.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -291,11 +290,3 @@ def require() -> None:
             problems.append(Problem("lab.no-tool", f"The program {tool} is missing", f"apt-get install {package}"))
     if problems:
         raise SystemProblem(problems)
-
-
-def wait_for(what: Any, limit: float, every: float = 0.1) -> Any:
-    """The first true value of ``what()``, or its last value after ``limit`` seconds."""
-    end = time.monotonic() + limit
-    while not (value := what()) and time.monotonic() < end:
-        time.sleep(every)
-    return value
