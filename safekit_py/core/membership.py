@@ -4,20 +4,21 @@ Flows through it: ticks of this server's clock, messages of the others and wishe
 commands out. No I/O, no clock: ``now`` is nanoseconds of a monotonic clock, given with each event.
 
 How it works. Every pulse each server sends a heartbeat to every other. It says which servers it hears, and repeats the
-freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do not
-hear each other. The lowest-numbered live server that holds a view (has history) coordinates. It publishes a new view
-when the members, their powers or their data-plane addresses change, and repeats it each pulse to those that lack it.
+freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do
+not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates. It publishes a new
+view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
 
-Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay, partitions
-(also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
+Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
+partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
 
-- at any instant each bucket has at most one owner among the servers that share a view number: a number is never used for
-  two views, because it holds the coordinator's boot id and that boot only counts up;
-- once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group;
+- at any instant each bucket has at most one owner among the servers that share a view number: a number is never used
+  for two views, because it holds the coordinator's boot id and that boot only counts up;
+- once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group
+  (a server that hears others who do not hear it leaves the service to them);
 - a leave moves only the leaver's buckets; shares follow power within 0.05 % (``core.buckets``);
 - a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards.
 
-Sources of the ideas: views and coordinator by lowest number from group-communication systems; the doubt in one's own clock from
+Sources of the ideas: views and a coordinator from group-communication systems; the doubt in one's own clock from
 Lifeguard (arXiv 1707.00788); the lease as dead-man's switch is this project's.
 """
 
@@ -350,8 +351,8 @@ def _apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], 
 def _members(settings: Settings, state: State, now: int) -> list[int]:
     """The coordinator and those that hear it and each other: members first, the lower number first.
 
-    Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must not
-    be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
+    Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must
+    not be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
     """
     present = {settings.me, *(m.server for m in state.view.members)} if state.view else set()
 

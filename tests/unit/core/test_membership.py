@@ -254,7 +254,7 @@ def end_the_faults(world):
             server.resume()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(2, 7), seed=st.integers(0, 10**6), steps=STEPS)
 def test_any_history_ends_with_one_owner_in_each_connected_group(size, seed, steps):
     world = World(size, seed)
