@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/failover.py [--runs 20] [--fault agent|link|power]
 
-A lab of three servers, default settings. A client sends a request every 5 ms on a new connection with a limit of 250 ms.
-Each run kills server3's agent (SIGKILL), cuts its link, or cuts its power, and measures from the fault to the start of
-the last request that failed or took more than 100 ms. Printed: median, p99 (of so few runs: the largest) and maximum,
-and the largest time to the end of such a request.
+A lab of three servers, default settings. A client sends a request every 5 ms on a new connection with a limit of
+250 ms.
+Each run kills server3's agent (SIGKILL), cuts its link, or cuts its power, and measures from the fault to the start
+of the last request that failed or took more than 100 ms. Printed: median, p99 (of so few runs: the largest) and
+maximum, and the largest time to the end of such a request.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ def main() -> None:
             bad = [f for f in found if f[0] >= moment - 0.3 and (not f[2] or f[1] - f[0] > 0.1)]
             starts.append(max((f[0] - moment for f in bad), default=0.0))
             ends.append(max((f[1] - moment for f in bad), default=0.0))
-            print(f"run {number + 1}: {len(found)} requests, {len(bad)} disturbed, last began at {starts[-1] * 1000:.0f} ms, "
-                  f"before the fault {len(early)} failed", flush=True)  # fmt: skip
+            print(f"run {number + 1}: {len(found)} requests, {len(bad)} disturbed, last began at "
+                  f"{starts[-1] * 1000:.0f} ms, before the fault {len(early)} failed", flush=True)  # fmt: skip
             repair(lab, options.fault)
     starts.sort()
     print(f"{options.fault}: from the fault to the start of the last disturbed request, {len(starts)} runs: "

@@ -54,7 +54,9 @@ class TcpChecker:
         except socket.gaierror:
             return f"the host name of {where} cannot be resolved"
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno in errno.errorcode else "not reachable"
+            reason = (
+                os.strerror(error.errno).lower() if error.errno and error.errno in errno.errorcode else "not reachable"
+            )
             return f"{reason} by {where}"
         writer.close()
         with contextlib.suppress(OSError):

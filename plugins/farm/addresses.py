@@ -14,6 +14,7 @@ import os
 import socket
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -137,7 +138,7 @@ def ask_as_before(device: str, user: str, memory: Path) -> None:
     _remember(memory, known)
 
 
-def _remembered(memory: Path) -> dict[str, dict]:
+def _remembered(memory: Path) -> dict[str, dict[str, Any]]:
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -145,7 +146,7 @@ def _remembered(memory: Path) -> dict[str, dict]:
     return known if isinstance(known, dict) else {}
 
 
-def _remember(memory: Path, known: dict[str, dict]) -> None:
+def _remember(memory: Path, known: dict[str, dict[str, Any]]) -> None:
     if not known:
         memory.unlink(missing_ok=True)
         return

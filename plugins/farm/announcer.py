@@ -1,8 +1,8 @@
 """Tells clients which server to send to after a change of owners (``arpreroute="on"``).
 
-When a server has gone, one survivor tells everybody by broadcast, so that no client goes on sending to the dead; then each
-survivor tells by unicast the clients it has seen ask for the address and whose bucket it owns, so that they spread over the
-servers again. The unicasts are repeated every ``arpinterval`` for ``arpelapse``, for clients that were off.
+When a server has gone, one survivor tells everybody by broadcast, so that no client goes on sending to the dead; then
+each survivor tells by unicast the clients it has seen ask for the address and whose bucket it owns, so that they spread
+over the servers again. The unicasts are repeated every ``arpinterval`` for ``arpelapse``, for clients that were off.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -93,7 +94,7 @@ def leftovers(netlink: IPRoute) -> list[Attachment]:
     return found
 
 
-def _filters(netlink: IPRoute, index: int, parent: int) -> list:
+def _filters(netlink: IPRoute, index: int, parent: int) -> list[Any]:
     try:
         return [m for m in netlink.get_filters(index=index, parent=parent) if m.get_attr("TCA_OPTIONS") is not None]
     except NetlinkError as error:
@@ -102,7 +103,7 @@ def _filters(netlink: IPRoute, index: int, parent: int) -> list:
         raise
 
 
-def _ours(filters: list, index: int) -> list[Attachment]:
+def _ours(filters: list[Any], index: int) -> list[Attachment]:
     found = []
     for message in filters:
         if message.get_attr("TCA_KIND") != "bpf":

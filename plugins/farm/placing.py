@@ -2,7 +2,8 @@
 
 The library would cost the agent more memory than the whole farm. The agent asks with one JSON document on stdin:
 
-    {"do": "find"|"up"|"down", "module": …, "folder": …, "pin": …, "interfaces": [{"name": …, "addresses": [[addr, netmask]…]}…]}
+    {"do": "find"|"up"|"down", "module": …, "folder": …, "pin": …,
+     "interfaces": [{"name": …, "addresses": [[addr, netmask]…]}…]}
 
 and gets ``{"devices": [[index, name, mac]…]}`` or ``{"problems": […]}``. What is put in place is written down first, in
 ``placed.json`` of the module, so that it is found and removed after any crash.
@@ -146,7 +147,7 @@ def _carry_out(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[tuple[int, str, str]]:
-    from . import addresses, attach, bpf  # noqa: PLC0415
+    from . import addresses, attach, bpf  # noqa: PLC0415 - they load pyroute2
 
     interfaces = _interfaces(request)
     found = []
@@ -181,7 +182,7 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[t
 
 
 def _down(netlink: Any, request: dict[str, Any]) -> None:
-    from . import addresses, attach  # noqa: PLC0415
+    from . import addresses, attach  # noqa: PLC0415 - they load pyroute2
 
     shared, note = Path(request["shared"]), Path(request["folder"]) / "placed.json"
     try:

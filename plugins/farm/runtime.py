@@ -56,7 +56,9 @@ class FarmRuntime:
 
     def __init__(self, context: ModuleContext, pulse: PulseThread) -> None:
         self._context, self._pulse = context, pulse
-        self._farm: Farm = context.config.one("farm")
+        farm: Farm | None = context.config.one("farm")
+        assert farm is not None, "FarmType.check refuses a module without <farm>"
+        self._farm = farm
         self._vip: Vip = context.config.one("vip") or Vip()
         self._me = context.cluster.nodes.index(context.node)
         self._pin = compiler.BPFFS / "safekit" / context.name
@@ -160,7 +162,8 @@ class FarmRuntime:
             raise SystemProblem(
                 Problem(
                     "farm.no-socket",
-                    f"heartbeats cannot use port {self.port} of {', '.join(lan.local for lan in lans)}: {error.strerror or error}",
+                    f"heartbeats cannot use port {self.port} of {', '.join(lan.local for lan in lans)}: "
+                    f"{error.strerror or error}",
                     "cluster.xml must give this server's own addresses; another program may use the port",
                 )
             ) from error

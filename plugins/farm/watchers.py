@@ -1,7 +1,8 @@
 """``check="on"``: is the interface up, is the virtual address still on it?
 
-Resources ``intf.<device or address>`` (down: the module waits until it is up again) and ``ip.<address>`` (down: stopstart).
-Both ask the kernel by a system call a second; a netlink library would cost the agent more memory than all of this.
+Resources ``intf.<device or address>`` (down: the module waits until it is up again) and ``ip.<address>`` (down:
+stopstart). Both ask the kernel by a system call a second; a netlink library would cost the agent more memory than all
+of this.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ def interface_failure(asking: socket.socket, name: str) -> str:
     try:
         answer = fcntl.ioctl(asking, SIOCGIFFLAGS, struct.pack("16s16x", name.encode()))
     except OSError as error:
-        return f"{name}: {os.strerror(error.errno).lower()}"
+        return f"{name}: {(error.strerror or str(error)).lower()}"
     flags = struct.unpack_from("H", answer, 16)[0]
     if not flags & IFF_UP:
         return f"{name} is set down"

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import VIP, kill, pids, wait_for
+from support import VIP, kill, pids, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SERVERS = ("server1", "server2", "server3")
@@ -45,7 +45,7 @@ def test_one_owner_for_each_connection(running):
         for host in SERVERS
     ]
     time.sleep(1.5)
-    got, bad = running.fetch(90)
+    _, bad = running.fetch(90)
     time.sleep(1.0)
     seen = {}
     for host in SERVERS:

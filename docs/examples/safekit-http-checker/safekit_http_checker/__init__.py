@@ -87,6 +87,7 @@ class HttpChecker:
     def _look(self) -> str:
         """Fetch the page once; empty when it is as wanted."""
         try:
+            # Only http and https get past the element's builder.
             with urllib.request.urlopen(self._check.url, timeout=self._check.timeout) as answer:  # noqa: S310
                 status = answer.status
         except urllib.error.HTTPError as error:

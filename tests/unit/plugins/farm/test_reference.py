@@ -7,7 +7,7 @@ import struct
 import time
 from collections import Counter
 from ipaddress import IPv4Address
-from random import Random  # noqa: TID251 - seeded: the same frames in every run
+from random import Random  # seeded: the same frames in every run
 
 import pytest
 from safekit_py.plugins.farm.layout import ACT_DROP, ACT_REDIRECT, ACT_UNSPEC, BUCKETS, NOBODY, KernelRule
