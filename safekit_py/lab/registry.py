@@ -35,8 +35,8 @@ class Record:
 
     @property
     def live(self) -> bool:
-        """Whether anything of it runs."""
-        return any(each.alive for each in self.inits.values()) or bool(self.maker and self.maker.alive)
+        """Whether it is up or is being made; hosts whose maker died half-way are remains."""
+        return self.maker.alive if self.maker else any(each.alive for each in self.inits.values())
 
     def save(self) -> None:
         """Replace state.json in one step."""
