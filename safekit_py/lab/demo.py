@@ -120,13 +120,12 @@ class Demo:
         seen = self.result(self.request(f"--count={REQUESTS}"))
         fair = REQUESTS / len(living)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("server", "requests", "share"):
-            table.add_column(column, justify="left" if column == "server" else "right")
+        for column, side in (("server", "left"), ("requests", "right"), ("share", "right"), ("", "left")):
+            table.add_column(column, justify=side)
         for host in self.servers:
             number = seen["servers"].get(host, 0)
-            table.add_row(
-                host, str(number), f"{100 * number / REQUESTS:.0f} %  [cyan]{'█' * (40 * number // REQUESTS)}[/]"
-            )
+            bar = f"[cyan]{'█' * (40 * number // REQUESTS)}[/]"
+            table.add_row(host, str(number), f"{100 * number / REQUESTS:.0f} %", bar)
         self.console.print(table)
         if sum(seen["servers"].values()) != REQUESTS:
             raise Unexpected("every request is answered", f"{REQUESTS} answers", seen)
