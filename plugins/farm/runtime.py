@@ -135,12 +135,12 @@ class FarmRuntime:
     def _make_group(self) -> GroupTransport:
         cluster, nodes = self._context.cluster, self._context.cluster.nodes
         lans = []
-        for name in self._farm.lans:
+        for index, name in enumerate(self._farm.lans):
             local = cluster.address(self._context.node, name)
             if local is None:
                 continue
             peers = {n: a for n, node in enumerate(nodes) if n != self._me and (a := cluster.address(node, name))}
-            lans.append(LanAddresses(name, local, self.port, peers))
+            lans.append(LanAddresses(name, local, self.port, peers, index))
         settings = Settings(
             self._me,
             tuple(range(len(nodes))),

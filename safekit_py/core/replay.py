@@ -6,8 +6,9 @@ own boot id; a verdict and the new state out. A datagram that is refused changes
 Invariants, held by tests/unit/core/test_replay.py:
 
 - no (boot, LAN, counter) is admitted twice;
-- a boot is admitted only after a datagram of it has echoed this server's present boot id, which is random and new: so
-  nothing that was recorded before this server started is ever admitted;
+- a boot is admitted on a LAN only from the first datagram on that LAN that echoes this server's present boot id, which
+  is random and new, and nothing older than that one: so nothing that was recorded before this server started is ever
+  admitted;
 - a boot that another one has replaced is never admitted again.
 
 The window is that of IPsec's anti-replay service (RFC 4303, section 3.4.3), one for each LAN.
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 WINDOW = 64  # datagrams that may overtake each other
+_ALL = (1 << WINDOW) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ def admit(guard: Guard, boot: int, counter: int, lan: int, *, echoes: bool) -> t
     :param echoes: whether it repeats this server's present boot id.
     :return: the new state and ``ADMITTED``, ``REPLAYED``, ``RETIRED``, or ``UNPROVEN``: ask the sender for an echo.
     """
-    if boot == guard.boot:
-        seen = _slide(guard.windows.get(lan, (0, 0)), counter)
+    if boot == guard.boot and lan in guard.windows:
+        seen = _slide(guard.windows[lan], counter)
         if seen is None:
             return guard, REPLAYED
         return replace(guard, windows={**guard.windows, lan: seen}), ADMITTED
@@ -52,8 +54,11 @@ def admit(guard: Guard, boot: int, counter: int, lan: int, *, echoes: bool) -> t
         return guard, RETIRED
     if not echoes:
         return guard, UNPROVEN
+    first = {lan: (counter, _ALL)}  # what was sent before the echo may be as old as it likes
+    if boot == guard.boot:
+        return replace(guard, windows={**guard.windows, **first}), ADMITTED
     retired = guard.retired | {guard.boot} if guard.boot else guard.retired
-    return Guard(boot, {lan: (counter, 1)}, retired), ADMITTED
+    return Guard(boot, first, retired), ADMITTED
 
 
 def _slide(window: tuple[int, int], counter: int) -> tuple[int, int] | None:
@@ -61,7 +66,7 @@ def _slide(window: tuple[int, int], counter: int) -> tuple[int, int] | None:
     top, bits = window
     if counter > top:
         shift = counter - top
-        return counter, ((bits << shift if shift < WINDOW else 0) | 1) & ((1 << WINDOW) - 1)
+        return counter, ((bits << shift if shift < WINDOW else 0) | 1) & _ALL
     behind = top - counter
     if behind >= WINDOW or bits >> behind & 1:
         return None

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safekit_py.core import membership, replay
@@ -43,12 +43,17 @@ BURST = 64  # datagrams read from a socket before the clock is looked at again
 
 @dataclass(frozen=True, slots=True)
 class LanAddresses:
-    """One LAN: where this server listens, and where the others do. Addresses or host names."""
+    """One LAN: where this server listens, and where the others do. Addresses or host names.
+
+    :param peers: the servers that are on this LAN, without this one.
+    :param index: the LAN's number, 0 to 255, the same on every server; None means its place among this server's.
+    """
 
     name: str
     local: str
     port: int
     peers: Mapping[int, str]
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,7 @@ class _Lan:
         local = _resolve(lan.local, lan.port)
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        try:  # without SO_REUSEADDR, which on UDP would let a second group take this one's datagrams unnoticed
             self.socket.bind(local)
         except OSError:
             self.socket.close()
@@ -80,6 +84,8 @@ class _Lan:
         self.heard: dict[int, int] = {}
 
     def send(self, data: bytes, server: int) -> None:
+        if server not in self.peers:  # not every server need be on every LAN
+            return
         try:
             self.socket.sendto(data, self.peers[server])
         except OSError:  # a link that is down must not stop the others
@@ -114,8 +120,8 @@ class GroupTransport:
         self._key, self._group, self._boot, self._callbacks = key, group, boot, callbacks
         self.lans: list[_Lan] = []
         try:
-            for index, lan in enumerate(lans):
-                self.lans.append(_Lan(index, lan))
+            for place, lan in enumerate(lans):
+                self.lans.append(_Lan(place if lan.index is None else lan.index, lan))
         except OSError:
             self.close()
             raise
@@ -124,7 +130,7 @@ class GroupTransport:
         self.due = now
         self._guards = dict.fromkeys(self._state.peers, replay.Guard())
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
-        self._greeted: set[int] = set()
+        self._greeted: set[tuple[int, int, int]] = set()
         self.rejected: collections.Counter[str] = collections.Counter()
 
     def close(self) -> None:
@@ -178,6 +184,8 @@ class GroupTransport:
         message = wire.decode_heartbeat(datagram.payload) if datagram.kind == wire.HEARTBEAT else None
         if message is not None:
             echoes = any(k.server == self.settings.me and k.boot == self._boot for k in message.known)
+            if len(message.powers) != self.settings.groups:  # configured otherwise: alive, but it can take nothing
+                message = replace(message, powers=(0,) * self.settings.groups)
         elif datagram.kind == wire.HELLO:
             echoes = wire.decode_hello(datagram.payload) == (self.settings.me, self._boot)
         elif datagram.kind == wire.VIEW_PART:
@@ -189,6 +197,8 @@ class GroupTransport:
             self._greet(lan, sender, datagram.boot)
         if verdict != replay.ADMITTED:
             raise wire.Rejected(verdict)
+        if guard.boot != self._guards[sender].boot:  # parts that its last boot left behind must not stand in the way
+            self._assemblers[sender] = wire.Assembler()
         self._guards[sender] = guard
         now = time.monotonic_ns()
         lan.heard[sender] = now
@@ -201,8 +211,8 @@ class GroupTransport:
 
     def _greet(self, lan: _Lan, sender: int, boot: int) -> None:
         """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay."""
-        if sender not in self._greeted:
-            self._greeted.add(sender)
+        if (lan.index, sender, boot) not in self._greeted:  # a replayed boot must not use up the answer to the real one
+            self._greeted.add((lan.index, sender, boot))
             self._send(lan, wire.HELLO, wire.encode_hello(sender, boot), (sender,))
 
     def _send(self, lan: _Lan, kind: int, payload: bytes, to: tuple[int, ...]) -> None:
