@@ -1,92 +1,24 @@
-"""A cluster of three servers for the tests of this folder, with helpers that act as an administrator would."""
+"""A cluster of three servers for the tests of this folder."""
 
-import json
 import os
-import subprocess
-import time
 import uuid
-from pathlib import Path
 
 import pytest
+from support import VIP, Farm, wait_for
 
-VIP = "10.77.0.100"
-ROOT = Path(__file__).resolve().parents[2]
+from safekit_py.lab import Lab
 
-
-def wait_for(what, limit=20.0, every=0.1):
-    """The first true value of ``what()``; fails with the last one after ``limit`` seconds."""
-    end = time.monotonic() + limit
-    while True:
-        value = what()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(
-                f"not seen in {limit} s: {what.__name__ if hasattr(what, '__name__') else what}; last: {value!r}"
-            )
-        time.sleep(every)
-
-
-class Farm:
-    """A lab with modules on it."""
-
-    def __init__(self, lab):
-        self.lab = lab
-
-    def cli(self, host, *words, check=True):
-        done = self.lab.run(host, ["safekit-py", *words], capture_output=True, text=True)
-        if check:
-            assert done.returncode == 0, f"{host}: safekit-py {' '.join(words)}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def status(self, host, module="apache"):
-        done = self.cli(host, "status", module, "--json", check=False)
-        if done.returncode:
-            return None
-        return json.loads(done.stdout)["modules"][0]
-
-    def state(self, host, module="apache"):
-        found = self.status(host, module)
-        return f"{found['state']} {found['readiness']}".strip() if found else None
-
-    def install(self, host, module="apache", **macros):
-        words = [f"--set={k}={v}" for k, v in macros.items()]
-        return self.cli(host, "module", "install", module, *words)
-
-    def fetch(self, count=60, *, rate=0.0, timeout=1.0, url=f"http://{VIP}/server-name.txt"):
-        """What the client host gets: {server: requests}, failures."""
-        code = (
-            "import http.client,json,sys,time,urllib.parse as u\n"
-            "p=u.urlsplit(sys.argv[1]);got={};bad=0\n"
-            "for _ in range(int(sys.argv[2])):\n"
-            "  c=http.client.HTTPConnection(p.hostname,p.port or 80,timeout=float(sys.argv[3]))\n"
-            "  try:\n"
-            "    c.request('GET',p.path);n=c.getresponse().read().decode().strip();got[n]=got.get(n,0)+1\n"
-            "  except OSError: bad+=1\n"
-            "  finally: c.close()\n"
-            "  time.sleep(float(sys.argv[4]))\n"
-            "print(json.dumps([got,bad]))\n"
-        )
-        argv = ["python3", "-c", code, url, str(count), str(timeout), str(rate)]
-        done = self.lab.run("client1", argv, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def serving(self):
-        """The servers that answer the client."""
-        got, _ = self.fetch(30, timeout=0.3)
-        return set(got)
+SERVERS = ("server1", "server2", "server3")
 
 
 @pytest.fixture(scope="session")
 def farm():
     """Three servers with the apache module installed, not started."""
-    from safekit_py.lab import Lab
 
     name = f"t{uuid.uuid4().hex[:6]}"
     with Lab.up(name, servers=3, owner=os.getpid()) as lab:
         made = Farm(lab)
-        for host in ("server1", "server2", "server3"):
+        for host in SERVERS:
             wait_for(lambda host=host: made.cli(host, "status", check=False).returncode == 0)
             made.install(host, VIP=VIP, PORT="80")
         yield made
@@ -96,28 +28,16 @@ def farm():
 def running(farm):
     """The farm with every server up and every fault of an earlier test healed."""
     farm.lab.heal()
-    for host in ("server1", "server2", "server3"):
+    for host in SERVERS:
         if farm.lab.alive(host):
             continue
         farm.lab.boot(host)
-    for host in ("server1", "server2", "server3"):
+    for host in SERVERS:
         wait_for(lambda host=host: farm.state(host) is not None)
         if farm.state(host) != "UP Ready":
             farm.cli(host, "start", "apache", "--wait", check=False)
-    for host in ("server1", "server2", "server3"):
+    for host in SERVERS:
         wait_for(lambda host=host: farm.state(host) == "UP Ready", 40)
-    wait_for(lambda: all(len(farm.status(h)["report"]["members"]) == 3 for h in ("server1", "server2", "server3")))
-    wait_for(lambda: farm.serving() == {"server1", "server2", "server3"})
+    wait_for(lambda: all(farm.members(h) == 3 for h in SERVERS))
+    wait_for(lambda: farm.serving() == set(SERVERS))
     return farm
-
-
-def pids(farm, host, pattern):
-    """Process ids in a host whose command line contains ``pattern``, as its own ps sees them."""
-    done = farm.lab.run(host, ["pgrep", "-f", pattern], capture_output=True, text=True)
-    return [int(p) for p in done.stdout.split()]
-
-
-def kill(farm, host, numbers, signal="KILL"):
-    subprocess_args = ["kill", f"-{signal}", *map(str, numbers)]
-    done: subprocess.CompletedProcess = farm.lab.run(host, subprocess_args, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -1,13 +1,8 @@
 """Membership in simulated time: playbooks of single faults, and histories that hypothesis makes up."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
 from simulator import MS, World
 
 from safekit_py.core import membership
