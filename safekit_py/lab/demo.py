@@ -120,8 +120,10 @@ class Demo:
         seen = self.result(self.request(f"--count={REQUESTS}"))
         fair = REQUESTS / len(living)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column, side in (("server", "left"), ("requests", "right"), ("share", "right"), ("", "left")):
-            table.add_column(column, justify=side)
+        table.add_column("server")
+        table.add_column("requests", justify="right")
+        table.add_column("share", justify="right")
+        table.add_column("")
         for host in self.servers:
             number = seen["servers"].get(host, 0)
             bar = f"[cyan]{'█' * (40 * number // REQUESTS)}[/]"
