@@ -196,5 +196,5 @@ def test_a_stopped_module_leaves_nothing_in_the_kernel(running):
         "server1", ["tc", "filter", "show", "dev", "eth0", "ingress"], capture_output=True, text=True
     )
     assert "safekit" not in filters.stdout
-    pinned = running.lab.run("server1", ["find", "/sys/fs/bpf", "-path", "*safekit*", "-type", "f"], capture_output=True, text=True).stdout
-    assert pinned == ""
+    search = ["find", "/sys/fs/bpf", "-path", "*safekit*", "-type", "f"]
+    assert running.lab.run("server1", search, capture_output=True, text=True).stdout == ""
