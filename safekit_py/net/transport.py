@@ -39,6 +39,8 @@ from safekit_py.net import wire
 
 PRIORITY = 10  # of SCHED_FIFO, where permitted
 BURST = 64  # datagrams read from a socket before the clock is looked at again
+BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
+_SO_RCVBUFFORCE = 33  # of Linux; Python has no name for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class _Lan:
         local = _resolve(lan.local, lan.port)
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:  # beyond the system's limit only where permitted
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
+        except OSError:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         try:  # without SO_REUSEADDR, which on UDP would let a second group take this one's datagrams unnoticed
             self.socket.bind(local)
         except OSError:
@@ -163,18 +169,25 @@ class GroupTransport:
             self._carry_out(command)
 
     def read(self, lan: _Lan) -> None:
-        """Read what has arrived on one LAN."""
+        """Read what has arrived on one LAN, all of it unless that would take a quarter of a pulse."""
+        stop = time.monotonic_ns() + self.settings.pulse // 4
+        while self._burst(lan) and time.monotonic_ns() < stop:
+            pass
+
+    def _burst(self, lan: _Lan) -> bool:
+        """Read up to ``BURST`` datagrams; whether there may be more."""
         for _ in range(BURST):
             try:
                 data = lan.socket.recv(wire.MAX_DATAGRAM + 1)
             except BlockingIOError:
-                return
+                return False
             except OSError:  # an ICMP error of an earlier send
                 continue
             try:
                 self._datagram(lan, data)
             except wire.Rejected as rejected:
                 self.rejected[rejected.reason] += 1
+        return True
 
     def _datagram(self, lan: _Lan, data: bytes) -> None:
         datagram = wire.unseal(self._key, self._group, data)
