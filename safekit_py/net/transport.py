@@ -11,6 +11,7 @@ import collections
 import contextlib
 import ipaddress
 import os
+import secrets
 import selectors
 import socket
 import threading
@@ -23,6 +24,7 @@ from safekit_py.core import membership, replay
 from safekit_py.core.group import (
     Command,
     Event,
+    Heartbeat,
     Install,
     Lease,
     Leave,
@@ -137,6 +139,7 @@ class GroupTransport:
         self._guards = dict.fromkeys(self._state.peers, replay.Guard())
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
         self._greeted: set[tuple[int, int, int]] = set()
+        self._asked: dict[int, int] = {}  # the number that a server's next boot must send back
         self.rejected: collections.Counter[str] = collections.Counter()
 
     def close(self) -> None:
@@ -195,16 +198,10 @@ class GroupTransport:
         if sender not in self._guards or datagram.lan != lan.index:
             raise wire.Rejected("sender")
         message = wire.decode_heartbeat(datagram.payload) if datagram.kind == wire.HEARTBEAT else None
-        if message is not None:
-            echoes = any(k.server == self.settings.me and k.boot == self._boot for k in message.known)
-            if len(message.powers) != self.settings.groups:  # configured otherwise: alive, but it can take nothing
-                message = replace(message, powers=(0,) * self.settings.groups)
-        elif datagram.kind == wire.HELLO:
-            echoes = wire.decode_hello(datagram.payload) == (self.settings.me, self._boot)
-        elif datagram.kind == wire.VIEW_PART:
-            echoes = False
-        else:
-            raise wire.Rejected("malformed")
+        if message is not None and len(message.powers) != self.settings.groups:
+            # Configured otherwise: it is alive, but it can take nothing.
+            message = replace(message, powers=(0,) * self.settings.groups)
+        echoes = self._echoes(datagram, message)
         guard, verdict = replay.admit(self._guards[sender], datagram.boot, datagram.counter, lan.index, echoes=echoes)
         if verdict == replay.UNPROVEN:
             self._greet(lan, sender, datagram.boot)
@@ -212,9 +209,14 @@ class GroupTransport:
             raise wire.Rejected(verdict)
         if guard.boot != self._guards[sender].boot:  # parts that its last boot left behind must not stand in the way
             self._assemblers[sender] = wire.Assembler()
+            self._asked.pop(sender, None)
         self._guards[sender] = guard
         now = time.monotonic_ns()
         lan.heard[sender] = now
+        if datagram.kind == wire.ASK:
+            to, number = wire.decode_hello(datagram.payload)
+            if to == self.settings.me:
+                self._send(lan, wire.ANSWER, wire.encode_hello(sender, number), (sender,))
         if datagram.kind == wire.VIEW_PART:
             message_or_none: Any = self._assemblers[sender].add(datagram.payload)
         else:
@@ -222,11 +224,32 @@ class GroupTransport:
         if message_or_none is not None:
             self.take(Received(now, sender, datagram.boot, message_or_none))
 
+    def _echoes(self, datagram: wire.Datagram, message: Heartbeat | None) -> bool:
+        """Whether the datagram proves that its boot is the sender's present one.
+
+        This server's boot in it shows that it is younger than this server. That is not enough to replace a boot that is
+        known: it may have been held back on the way since before that one. So a later boot is asked for a number.
+        """
+        word: tuple[int, int] | None = None
+        if datagram.kind in (wire.HELLO, wire.ASK, wire.ANSWER):
+            word = wire.decode_hello(datagram.payload)
+        elif datagram.kind not in (wire.HEARTBEAT, wire.VIEW_PART):
+            raise wire.Rejected("malformed")
+        if self._guards[datagram.sender].boot not in (0, datagram.boot):
+            asked = self._asked.get(datagram.sender)
+            return datagram.kind == wire.ANSWER and asked is not None and word == (self.settings.me, asked)
+        if message is not None:
+            return any(k.server == self.settings.me and k.boot == self._boot for k in message.known)
+        return datagram.kind == wire.HELLO and word == (self.settings.me, self._boot)
+
     def _greet(self, lan: _Lan, sender: int, boot: int) -> None:
         """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay."""
         if (lan.index, sender, boot) not in self._greeted:  # a replayed boot must not use up the answer to the real one
             self._greeted.add((lan.index, sender, boot))
             self._send(lan, wire.HELLO, wire.encode_hello(sender, boot), (sender,))
+            if self._guards[sender].boot not in (0, boot):
+                asked = self._asked.setdefault(sender, secrets.randbits(64))
+                self._send(lan, wire.ASK, wire.encode_hello(sender, asked), (sender,))
 
     def _send(self, lan: _Lan, kind: int, payload: bytes, to: tuple[int, ...]) -> None:
         lan.counter += 1

@@ -26,7 +26,7 @@ from safekit_py.core.group import (
 )
 
 MAGIC, VERSION = b"SKPY", 1
-HEARTBEAT, VIEW_PART, HELLO = 1, 2, 3
+HEARTBEAT, VIEW_PART, HELLO, ASK, ANSWER = 1, 2, 3, 4, 5
 MAX_DATAGRAM = 1400  # bytes; fits every usual MTU without fragments
 HMAC_BYTES = 32
 PART = 1200  # bytes of a view in one datagram
@@ -37,7 +37,7 @@ _BEAT = struct.Struct("!QQBQBQ")  # beat, view number, flags, hears
 _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
-_HELLO = struct.Struct("!BQ")  # whom it answers, and the boot that is echoed
+_HELLO = struct.Struct("!BQ")  # whom it is for, and the boot that is echoed or the number that is asked to come back
 _LEAVING, _HISTORY = 1, 2
 
 
@@ -181,7 +181,10 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
 
 
 def encode_hello(to: int, boot: int) -> bytes:
-    """Payload of type ``HELLO``: this server has heard that boot of that server."""
+    """Payload of type ``HELLO``: this server has heard that boot of that server.
+
+    ``ASK`` and ``ANSWER`` have the same form, with a random number in the place of the boot.
+    """
     return _HELLO.pack(to, boot)
 
 
