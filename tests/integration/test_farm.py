@@ -198,3 +198,22 @@ def test_a_stopped_module_leaves_nothing_in_the_kernel(running):
     assert "safekit" not in filters.stdout
     search = ["find", "/sys/fs/bpf", "-path", "*safekit*", "-type", "f"]
     assert running.lab.run("server1", search, capture_output=True, text=True).stdout == ""
+
+
+def test_an_interface_that_goes_down_makes_the_module_wait(running):
+    running.lab.run("server3", ["ip", "link", "set", "eth0", "down"], check=True)
+    wait_for(lambda: running.state("server3") == "WAIT NotReady", 20)
+    shown = running.status("server3")
+    assert "intf." in shown["reason"]
+    assert {r["name"]: r["value"] for r in shown["resources"]}[f"intf.{VIP}"] == "down"
+    wait_for(lambda: running.serving() == {"server1", "server2"})
+    running.lab.run("server3", ["ip", "link", "set", "eth0", "up"], check=True)
+    wait_for(lambda: running.state("server3") == "UP Ready", 20)
+    wait_for(lambda: running.serving() == set(SERVERS), 20)
+
+
+def test_an_address_removed_by_hand_comes_back(running):
+    running.lab.run("server3", ["ip", "addr", "del", f"{VIP}/24", "dev", "eth0"], check=True)
+    wait_for(lambda: f"ip.{VIP} up -> down" in running.cli("server3", "log", "apache").stdout)
+    wait_for(lambda: running.state("server3") == "UP Ready", 30)
+    assert VIP in running.lab.run("server3", ["ip", "addr"], capture_output=True, text=True).stdout
