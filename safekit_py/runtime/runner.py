@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -358,7 +358,10 @@ class ModuleRunner:
             if await self.scripts.run(step):
                 self.log(Severity.INFO, step.name, f"{' '.join(step.arguments)}: done")
         except ScriptFailed as error:
-            self.log(Severity.ERROR, step.name, str(error.problems[0]))
+            # A stop script's status decides nothing: the forced stop follows anyway.
+            mild = not step.starts and error.code == "script.failed"
+            problem = replace(error.problems[0], severity="warning") if mild else error.problems[0]
+            self.log(Severity.WARNING if mild else Severity.ERROR, step.name, str(problem))
             if self._must_end():
                 raise _Interrupted from error
             if step.starts:

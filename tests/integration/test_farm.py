@@ -215,5 +215,5 @@ def test_an_interface_that_goes_down_makes_the_module_wait(running):
 def test_an_address_removed_by_hand_comes_back(running):
     running.lab.run("server3", ["ip", "addr", "del", f"{VIP}/24", "dev", "eth0"], check=True)
     wait_for(lambda: f"ip.{VIP} up -> down" in running.cli("server3", "log", "apache").stdout)
+    wait_for(lambda: VIP in running.lab.run("server3", ["ip", "addr"], capture_output=True, text=True).stdout)
     wait_for(lambda: running.state("server3") == "UP Ready", 30)
-    assert VIP in running.lab.run("server3", ["ip", "addr"], capture_output=True, text=True).stdout
