@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ipaddress
+import logging
 import os
 import secrets
 import selectors
@@ -39,6 +40,7 @@ from safekit_py.core.group import (
 )
 from safekit_py.net import wire
 
+log = logging.getLogger("safekit.pulse")
 PRIORITY = 10  # of SCHED_FIFO, where permitted
 BURST = 64  # datagrams read from a socket before the clock is looked at again
 BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
@@ -286,7 +288,7 @@ class GroupTransport:
             "owning": state.owning,
             "doubt": bool(state.doubt),
             "alive": sorted(s for s, p in state.peers.items() if now - p.alive_at < self.settings.lost_after),
-            "heard": {lan.name: {s: (now - at) / 1e9 for s, at in sorted(lan.heard.items())} for lan in self.lans},
+            "heard": {lan.name: {s: (now - at) / 1e9 for s, at in sorted(lan.heard.copy().items())} for lan in self.lans},
             "send_errors": {lan.name: lan.send_errors for lan in self.lans},
             "rejected": dict(self.rejected),
         }
@@ -350,7 +352,10 @@ class PulseThread:
             now = time.monotonic_ns()
             for group in self._groups:
                 if group.due <= now:
-                    group.pulse(now)
+                    try:
+                        group.pulse(now)
+                    except Exception:  # one group's fault must not silence the others
+                        log.exception("the heartbeat of a group failed")
             due = min((group.due for group in self._groups), default=None)
             timeout = None if due is None else max(0, due - time.monotonic_ns()) / 1e9
             if self._selector.select(timeout):
