@@ -288,7 +288,7 @@ class GroupTransport:
             "owning": state.owning,
             "doubt": bool(state.doubt),
             "alive": sorted(s for s, p in state.peers.items() if now - p.alive_at < self.settings.lost_after),
-            "heard": {lan.name: {s: (now - at) / 1e9 for s, at in sorted(lan.heard.copy().items())} for lan in self.lans},
+            "heard": {lan.name: {s: (now - at) / 1e9 for s, at in lan.heard.copy().items()} for lan in self.lans},
             "send_errors": {lan.name: lan.send_errors for lan in self.lans},
             "rejected": dict(self.rejected),
         }
