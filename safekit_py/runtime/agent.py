@@ -57,7 +57,7 @@ class Agent:
             started, _ = runner.wish.read()
             boot = runner.config.service.boot
             if boot == "on" or (started and boot != "off"):
-                runner.submit(Verb.START, "it ran before the agent started", person=False)
+                runner.submit(Verb.START, "it ran before the agent started", person=False, run=runner.resume)
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""

@@ -8,6 +8,7 @@ ends the script that runs; other requests wait for the running one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -83,6 +84,7 @@ class ModuleRunner:
         self._publish = publish
         self.store = EventLog(paths.module_var(name) / "log.db")
         self.wish = Wish(paths.module_var(name) / "state.json")
+        self._mark = paths.module_var(name) / "running"  # there as long as the module is not in STOP
         self.board = Board(self._resource_changed)
         self.scripts = ScriptRunner(name, paths, config.user)
         self.loop = LoopCounter(config.service.maxloop, config.service.loop_interval)
@@ -256,6 +258,13 @@ class ModuleRunner:
             Verb.WAIT: self.wait,
         }
 
+    async def resume(self, cause: str) -> None:
+        """Start after the agent was killed: what the earlier run may have left of the application is removed first."""
+        if self._mark.exists():
+            self.log(Severity.WARNING, "heart", "the earlier run did not end: the forced stop scripts come first")
+            await self._plan(automaton.stop(State.WAIT))
+        await self._start(cause)
+
     async def _start(self, cause: str) -> None:
         if self.state is not State.STOP:
             self.log(Severity.INFO, "heart", "it is started already")
@@ -371,6 +380,8 @@ class ModuleRunner:
         if (state, readiness) == (self.state, self.readiness):
             return
         self.state, self.readiness, self.since = state, readiness, time.monotonic()
+        with contextlib.suppress(OSError):  # a full disk: then a crash is not noticed, and nothing else
+            self._mark.unlink(missing_ok=True) if state is State.STOP else self._mark.touch()
         if readiness is Readiness.READY:
             self.reason = ""
         self.log(Severity.INFO, "heart", f"{state} {readiness}", "state")

@@ -294,3 +294,22 @@ def test_the_wish_is_remembered(tmp_path):
             assert trial.runner.wish.read()[0] is False
 
     asyncio.run(main())
+
+
+def test_after_a_crash_the_forced_stop_scripts_come_first(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            trial.script("stop_both")
+            trial.script("start_both")
+            await trial.ask(Verb.START)
+            await trial.runner.shutdown()  # no stop: as if the agent had been killed
+        async with trial:
+            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.resume)
+            assert trial.order()[1:] == ["stop_both force WAIT STOP stop", "start_both WAIT UP start"]
+            await trial.ask(Verb.STOP)
+        count = len(trial.order())
+        async with trial:
+            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.resume)
+            assert trial.order()[count:] == ["start_both WAIT UP start"]
+
+    asyncio.run(main())
