@@ -36,6 +36,7 @@ from .layout import (
 )
 
 PROGRAM = "program"
+CLOCK_LAG = 20_000_000  # ns: two ticks of the slowest kernel clock (100 Hz), by which the filter's clock may be late
 ZERO = bytes(4)
 
 
@@ -153,10 +154,14 @@ class Filter:
         self._open, self._active = opened, active
 
     def renew(self, deadline_ns: int) -> None:
-        """Let connections start until CLOCK_MONOTONIC reaches this; 0 ends the lease. No effect after close."""
+        """Let connections start until CLOCK_MONOTONIC reaches this, less ``CLOCK_LAG``; 0 ends the lease.
+
+        The filter reads the kernel's coarse clock, which lags by up to a tick: the lease ends sooner, never later. No
+        effect after close.
+        """
         with self._closing:
             if (lease := self._maps["lease"]).fd >= 0:
-                lease.update(ZERO, struct.pack("=Q", max(deadline_ns, 0)))
+                lease.update(ZERO, struct.pack("=Q", max(deadline_ns - CLOCK_LAG, 0)))
 
     def counters(self) -> dict[tuple[int | None, str], int]:
         """Packets by group (None: no group) and verdict, those that are not 0."""

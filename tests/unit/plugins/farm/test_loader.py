@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 from safekit_py.plugins.farm.compiled import FilterObject
 from safekit_py.plugins.farm.layout import ACT_DROP, ACT_UNSPEC, BUCKETS, KernelRule
-from safekit_py.plugins.farm.loader import Filter, unpin
+from safekit_py.plugins.farm.loader import CLOCK_LAG, Filter, unpin
 
 from safekit_py.api import SystemProblem
 
@@ -38,6 +38,19 @@ def test_nothing_is_accepted_until_opened_and_leased(farm_filter):
     farm_filter.renew(time.monotonic_ns() - 1)
     assert farm_filter.run(udp()).code == ACT_DROP
     assert farm_filter.counters() == {(2, "closed"): 1, (2, "expired"): 2, (2, "accepted"): 1}
+
+
+def test_the_lease_never_ends_late(farm_filter):
+    """The filter's clock lags: a packet is accepted only while the exact clock is well before the deadline."""
+    configured(farm_filter).set_open(True)
+    for _ in range(20):
+        deadline = time.monotonic_ns() + CLOCK_LAG + 15_000_000
+        farm_filter.renew(deadline)
+        accepted = 0
+        while (now := time.monotonic_ns()) < deadline + 10_000_000:
+            if farm_filter.run(udp()).code == ACT_UNSPEC:
+                accepted = now
+        assert 0 < accepted < deadline
 
 
 def test_install_takes_turns_and_keeps_the_gate(farm_filter):
