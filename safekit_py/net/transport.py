@@ -320,11 +320,13 @@ class PulseThread:
         done = threading.Event()
 
         def order() -> None:
-            if group in self._groups:
-                group.take(Leave(time.monotonic_ns()))
-                self._groups.remove(group)
+            try:
+                if group in self._groups:
+                    self._groups.remove(group)
+                    group.take(Leave(time.monotonic_ns()))
+            finally:
                 group.close()
-            done.set()
+                done.set()
 
         self._order(order)
         done.wait(5)
@@ -365,4 +367,7 @@ class PulseThread:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         while self._orders:
-            self._orders.popleft()()
+            try:
+                self._orders.popleft()()
+            except Exception:  # nor must an order that fails
+                log.exception("an order to a group failed")

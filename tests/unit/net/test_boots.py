@@ -7,7 +7,7 @@ import pytest
 
 from safekit_py.core.group import NO_NUMBER, Heartbeat, Known, Settings
 from safekit_py.net import wire
-from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses
+from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 
 KEY, GROUP, BOOT = b"k" * 32, wire.group_id("c", "boots"), 77
 
@@ -120,3 +120,39 @@ def test_foreign_datagrams_do_not_crowd_a_heartbeat_out(peer):
     rejected, _ = peer.pulse(*[b"x"] * 500, peer.beat(11))
     assert rejected == {"short": 500}
     assert 1 in peer.server.lans[0].heard
+
+
+def test_a_data_plane_that_raises_stops_neither_the_thread_nor_its_owner():
+    """The group of one owns everything, so each change of power is installed: and each time the callback raises."""
+    seen = []
+
+    def broken(view, owning):
+        seen.append(view.members[0].powers)
+        raise RuntimeError("the data plane is broken")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = GroupTransport(
+        Settings(0, (0,), 1, pulse=5_000_000),
+        key=KEY,
+        group=GROUP,
+        boot=BOOT,
+        lans=(LanAddresses("lan", "127.0.0.1", port, {}),),
+        callbacks=Callbacks(broken, lambda until: None, lambda text: None),
+    )
+    thread = PulseThread()
+    thread.add(group)
+    try:
+        for power in (1, 2):
+            thread.set_powers(group, (power,))
+            end = time.monotonic() + 3
+            while (power,) not in seen and time.monotonic() < end:
+                time.sleep(0.005)
+            assert (power,) in seen
+    finally:
+        before = time.monotonic()
+        thread.remove(group)  # this installs too: that nothing is owned any more
+        took = time.monotonic() - before
+    assert took < 1
+    assert group.lans[0].socket.fileno() == -1
