@@ -217,3 +217,18 @@ def test_an_address_removed_by_hand_comes_back(running):
     wait_for(lambda: f"ip.{VIP} up -> down" in running.cli("server3", "log", "apache").stdout)
     wait_for(lambda: VIP in running.lab.run("server3", ["ip", "addr"], capture_output=True, text=True).stdout)
     wait_for(lambda: running.state("server3") == "UP Ready", 30)
+
+
+def test_a_crash_leaves_no_address_and_no_filter_at_the_next_start(running):
+    """The agent is killed, and finds at its next start that the module should not run any more."""
+    agent = pids(running, "server3", "safekit_py agent")
+    wish = running.lab.root("server3") / "var/lib/safekit/modules/apache/state.json"
+    kill(running, "server3", agent)
+    wish.write_text('{"started": false, "reason": "the test"}')
+    wait_for(lambda: running.state("server3") == "STOP NotReady", 20)
+    shown = running.lab.run(
+        "server3", ["sh", "-c", "ip addr; tc filter show dev eth0 ingress"], capture_output=True, text=True
+    )
+    assert VIP not in shown.stdout
+    assert "safekit" not in shown.stdout
+    assert running.serving() == {"server1", "server2"}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from simulator import MS, World
 
 from safekit_py.core import membership
-from safekit_py.core.group import Heartbeat, Lease, Note, Number, Received, Send, Settings, Tick, View
+from safekit_py.core.group import Heartbeat, Known, Lease, Note, Number, Received, Send, Settings, Tick, View
 
 SECOND = 1000 * MS
 TWO = Settings(0, (0, 1), 1)
@@ -131,6 +131,57 @@ def test_a_paused_server_owns_nothing_until_it_was_answered():
     assert not any(isinstance(c, Lease) for c in commands)
     world.settle()
     world.assert_owned_once()
+
+
+def test_a_server_that_was_alone_and_away_listens_before_it_owns_again():
+    """Others may have taken over meanwhile."""
+    state = membership.new(TWO, 7, 0)
+    now = 0
+    for _ in range(TWO.mlost + 1):
+        now += TWO.pulse
+        state, commands = membership.step(TWO, state, Tick(now))
+    assert any(isinstance(c, Lease) for c in commands)
+    for _ in range(2):  # away, and away again before it has listened
+        now += SECOND
+        state, commands = membership.step(TWO, state, Tick(now))
+        assert not state.owning
+        assert not any(isinstance(c, Lease) for c in commands)
+    for _ in range(TWO.mlost - 1):
+        now += TWO.pulse
+        state, commands = membership.step(TWO, state, Tick(now))
+        assert not any(isinstance(c, Lease) for c in commands)
+    state, commands = membership.step(TWO, state, Tick(now + TWO.pulse))
+    assert state.owning
+    assert any(isinstance(c, Lease) for c in commands)
+
+
+def test_an_answer_from_before_a_second_absence_proves_nothing():
+    state = settled(2).servers[0].state
+    state, _ = membership.step(TWO, state, Tick(state.ticked + SECOND))
+    asked = state.doubt
+    state, _ = membership.step(TWO, state, Tick(state.ticked + SECOND))
+    peer = state.peers[1]
+    known = (Known(0, state.boot, asked, True, False),)
+    answer = Heartbeat(peer.beat + 1, state.number, False, (1,), peer.info, 1, known, True)
+    state, _ = membership.step(TWO, state, Received(state.ticked + 1, 1, peer.boot, answer))
+    assert state.doubt
+    known = (Known(0, state.boot, state.doubt, True, False),)
+    answer = Heartbeat(peer.beat + 2, state.number, False, (1,), peer.info, 1, known, True)
+    state, _ = membership.step(TWO, state, Received(state.ticked + 2, 1, peer.boot, answer))
+    assert not state.doubt
+    state, commands = membership.step(TWO, state, Tick(state.ticked + TWO.pulse))
+    assert any(isinstance(c, Lease) for c in commands)
+
+
+def test_a_server_without_others_need_not_ask():
+    alone = Settings(0, (0,), 1)
+    state = membership.new(alone, 7, 0)
+    now = 0
+    for _ in range(alone.mlost + 1):
+        now += alone.pulse
+        state, _ = membership.step(alone, state, Tick(now))
+    state, commands = membership.step(alone, state, Tick(now + SECOND))
+    assert any(isinstance(c, Lease) for c in commands)
 
 
 def test_a_late_tick_accuses_nobody():
