@@ -5,8 +5,8 @@ commands out. No I/O, no clock: ``now`` is nanoseconds of a monotonic clock, giv
 
 How it works. Every pulse each server sends a heartbeat to every other. It says which servers it hears, and repeats the
 freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do
-not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates. It publishes a new
-view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
+not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates, those
+that take a share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
 
 Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
 partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
@@ -16,7 +16,8 @@ partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 s
 - once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group
   (a server that hears others who do not hear it leaves the service to them);
 - a leave moves only the leaver's buckets; shares follow power within 0.05 % (``core.buckets``);
-- a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards.
+- a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards, or
+  it has listened for ``coordinator_lost_after`` and knows of nobody who could answer.
 
 Sources of the ideas: views and a coordinator from group-communication systems; the doubt in one's own clock from
 Lifeguard (arXiv 1707.00788); the lease as dead-man's switch is this project's.
@@ -60,6 +61,7 @@ class Peer:
     beat: int = 0
     history: bool = False
     leaving: bool = False
+    ready: bool = False  # it takes a share of something
     alive_at: int = NEVER  # its beat advanced, heard or told
     direct_at: int = NEVER  # it was heard
     linked_at: int = NEVER  # it was heard, and said that it hears this server
@@ -85,6 +87,7 @@ class State:
     view: View | None = None
     owning: bool = False
     doubt: int = 0  # the beat that somebody must have heard before this server trusts itself again; 0: no doubt
+    doubted_at: int = NEVER  # when that doubt began
     coordinator: int | None = None
     peers: Mapping[int, Peer] = field(default_factory=dict)
     apart: Mapping[tuple[int, int], int] = field(default_factory=dict)  # since when two members do not hear each other
@@ -134,8 +137,9 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     notes: tuple[Command, ...] = ()
     if late > settings.pulse:
         state = _forgive(state, late, now)
-        if now - state.ticked > settings.lease and not state.doubt:
-            state = replace(state, doubt=state.beat + 1)
+        if now - state.ticked > settings.lease and state.peers:
+            # Also when it was in doubt already: an answer from before this absence proves nothing.
+            state = replace(state, doubt=state.beat + 1, doubted_at=now)
             notes = (Note(f"this server was away for {late // 1_000_000} ms and trusts itself only after an answer"),)
     state = replace(state, ticked=now, beat=state.beat + 1)
     state, commands = _decide(settings, state, now)
@@ -191,6 +195,7 @@ def _received(
         beat=max(old.beat, message.beat),
         history=message.history,
         leaving=message.leaving,
+        ready=any(message.powers),
         alive_at=now,
         direct_at=now,
         linked_at=now if answers else old.linked_at,
@@ -227,7 +232,9 @@ def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
         return peer
     else:
         peer = Peer(boot=known.boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
-    return replace(peer, beat=known.beat, history=known.history, leaving=known.leaving, alive_at=now)
+    return replace(
+        peer, beat=known.beat, history=known.history, leaving=known.leaving, ready=known.ready, alive_at=now
+    )
 
 
 def _take_view(
@@ -268,16 +275,24 @@ def _alive(settings: Settings, state: State, now: int) -> list[int]:
 
 
 def _elect(settings: Settings, state: State, now: int) -> int | None:
-    """The coordinator in this server's eyes; None while it still listens."""
+    """The coordinator in this server's eyes; None while it still listens.
+
+    Servers that take a share come first: were one that takes none to coordinate, a partial cut between it and the only
+    one that does would leave the group without an owner.
+    """
     alive = _alive(settings, state, now)
-    with_history = [server for server in alive if state.peers[server].history]
+    candidates = [server for server in alive if state.peers[server].history]
     if _has_history(settings, state, now):
-        with_history.append(settings.me)
-    if with_history:
-        return min(with_history)
-    if now - state.began < settings.coordinator_lost_after:
-        return None
-    return min([*alive, settings.me])
+        candidates.append(settings.me)
+    if not candidates:
+        if now - state.began < settings.coordinator_lost_after:
+            return None
+        candidates = [*alive, settings.me]
+    return min(candidates, key=lambda server: (not _ready(settings, state, server), server))
+
+
+def _ready(settings: Settings, state: State, server: int) -> bool:
+    return any(state.powers) if server == settings.me else state.peers[server].ready
 
 
 def _has_history(settings: Settings, state: State, now: int) -> bool:
@@ -324,8 +339,13 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
 
 
 def _waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
-    """In doubt, and there is somebody who could answer."""
-    return bool(state.doubt) and bool(_alive(settings, state, now))
+    """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
+
+    While it was away, others may have come and taken over: that nobody was there before shows nothing.
+    """
+    if not state.doubt:
+        return False
+    return bool(_alive(settings, state, now)) or now - state.doubted_at < settings.coordinator_lost_after
 
 
 def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
@@ -416,7 +436,7 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
         if now - peer.direct_at < settings.lost_after:
             hears |= 1 << server
         if now - peer.alive_at < settings.lost_after:
-            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving))
+            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving, peer.ready))
     history = _has_history(settings, state, now)
     return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known), history)
 
