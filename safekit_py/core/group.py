@@ -95,6 +95,7 @@ class Known(NamedTuple):
     beat: int
     history: bool
     leaving: bool
+    ready: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ commands out. No I/O, no clock: ``now`` is nanoseconds of a monotonic clock, giv
 
 How it works. Every pulse each server sends a heartbeat to every other. It says which servers it hears, and repeats the
 freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do
-not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates. It publishes a new
-view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
+not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates, those
+that take a share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
 
 Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
 partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
@@ -61,6 +61,7 @@ class Peer:
     beat: int = 0
     history: bool = False
     leaving: bool = False
+    ready: bool = False  # it takes a share of something
     alive_at: int = NEVER  # its beat advanced, heard or told
     direct_at: int = NEVER  # it was heard
     linked_at: int = NEVER  # it was heard, and said that it hears this server
@@ -194,6 +195,7 @@ def _received(
         beat=max(old.beat, message.beat),
         history=message.history,
         leaving=message.leaving,
+        ready=any(message.powers),
         alive_at=now,
         direct_at=now,
         linked_at=now if answers else old.linked_at,
@@ -230,7 +232,7 @@ def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
         return peer
     else:
         peer = Peer(boot=known.boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
-    return replace(peer, beat=known.beat, history=known.history, leaving=known.leaving, alive_at=now)
+    return replace(peer, beat=known.beat, history=known.history, leaving=known.leaving, ready=known.ready, alive_at=now)
 
 
 def _take_view(
@@ -271,16 +273,24 @@ def _alive(settings: Settings, state: State, now: int) -> list[int]:
 
 
 def _elect(settings: Settings, state: State, now: int) -> int | None:
-    """The coordinator in this server's eyes; None while it still listens."""
+    """The coordinator in this server's eyes; None while it still listens.
+
+    Servers that take a share come first: were one that takes none to coordinate, a partial cut between it and the only
+    one that does would leave the group without an owner.
+    """
     alive = _alive(settings, state, now)
-    with_history = [server for server in alive if state.peers[server].history]
+    candidates = [server for server in alive if state.peers[server].history]
     if _has_history(settings, state, now):
-        with_history.append(settings.me)
-    if with_history:
-        return min(with_history)
-    if now - state.began < settings.coordinator_lost_after:
-        return None
-    return min([*alive, settings.me])
+        candidates.append(settings.me)
+    if not candidates:
+        if now - state.began < settings.coordinator_lost_after:
+            return None
+        candidates = [*alive, settings.me]
+    return min(candidates, key=lambda server: (not _ready(settings, state, server), server))
+
+
+def _ready(settings: Settings, state: State, server: int) -> bool:
+    return any(state.powers) if server == settings.me else state.peers[server].ready
 
 
 def _has_history(settings: Settings, state: State, now: int) -> bool:
@@ -329,11 +339,14 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
 def _waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
     """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
 
-    While it was away, others may have come and taken over: that nobody was there before shows nothing.
+    After twice the detection time all that was believed before the doubt is forgotten: then somebody who is heard without
+    hearing this server is no reason to wait on.
     """
     if not state.doubt:
         return False
-    return bool(_alive(settings, state, now)) or now - state.doubted_at < settings.coordinator_lost_after
+    since = now - state.doubted_at
+    limit = settings.coordinator_lost_after
+    return since < limit or (since < 2 * limit and bool(_alive(settings, state, now)))
 
 
 def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
@@ -424,7 +437,7 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
         if now - peer.direct_at < settings.lost_after:
             hears |= 1 << server
         if now - peer.alive_at < settings.lost_after:
-            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving))
+            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving, peer.ready))
     history = _has_history(settings, state, now)
     return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known), history)
 

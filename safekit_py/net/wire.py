@@ -38,7 +38,7 @@ _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
 _HELLO = struct.Struct("!BQ")  # whom it is for, and the boot that is echoed or the number that is asked to come back
-_LEAVING, _HISTORY = 1, 2
+_LEAVING, _HISTORY, _READY = 1, 2, 4
 
 
 class Rejected(ValueError):
@@ -155,7 +155,7 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         bytes((len(beat.known),)),
     ]
     for known in beat.known:
-        flags = (_LEAVING if known.leaving else 0) | (_HISTORY if known.history else 0)
+        flags = _LEAVING * known.leaving | _HISTORY * known.history | _READY * known.ready
         parts.append(_KNOWN.pack(known.server, known.boot, known.beat, flags))
     return b"".join(parts)
 
@@ -172,9 +172,8 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     known = []
     for _ in range(_bounded(reader.byte(), MAX_SERVERS)):
         server, its_boot, its_beat, bits = reader.take(_KNOWN)
-        known.append(
-            Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, bool(bits & _HISTORY), bool(bits & _LEAVING))
-        )
+        flagged = (bool(bits & _HISTORY), bool(bits & _LEAVING), bool(bits & _READY))
+        known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, *flagged))
     reader.end()
     number, leaving, history = Number(epoch, coordinator, boot), bool(flags & _LEAVING), bool(flags & _HISTORY)
     return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history)

@@ -161,11 +161,11 @@ def test_an_answer_from_before_a_second_absence_proves_nothing():
     asked = state.doubt
     state, _ = membership.step(TWO, state, Tick(state.ticked + SECOND))
     peer = state.peers[1]
-    known = (Known(0, state.boot, asked, True, False),)
+    known = (Known(0, state.boot, asked, True, False, False),)
     answer = Heartbeat(peer.beat + 1, state.number, False, (1,), peer.info, 1, known, True)
     state, _ = membership.step(TWO, state, Received(state.ticked + 1, 1, peer.boot, answer))
     assert state.doubt
-    known = (Known(0, state.boot, state.doubt, True, False),)
+    known = (Known(0, state.boot, state.doubt, True, False, False),)
     answer = Heartbeat(peer.beat + 2, state.number, False, (1,), peer.info, 1, known, True)
     state, _ = membership.step(TWO, state, Received(state.ticked + 2, 1, peer.boot, answer))
     assert not state.doubt

@@ -39,7 +39,7 @@ class Peer:
         return wire.seal(KEY, GROUP, wire.Datagram(kind, 1, 0, boot, self.counter, payload))
 
     def beat(self, boot, *, echo=BOOT):
-        known = (Known(0, echo, 1, False, False),)
+        known = (Known(0, echo, 1, False, False, False),)
         heartbeat = Heartbeat(self.counter + 1, NO_NUMBER, False, (0,), b"", 1, known)
         return self.sealed(boot, wire.HEARTBEAT, wire.encode_heartbeat(heartbeat))
 

@@ -295,7 +295,7 @@ class Lone:
             assert self.say(boot, wire.ANSWER, wire.encode_hello(0, number), lan) == []
 
     def beat(self, boot, number, echo=True, powers=(1,), lan=0, **other):
-        known = (Known(0, self.boot, 1, False, False),) if echo else ()
+        known = (Known(0, self.boot, 1, False, False, False),) if echo else ()
         values = {"leaving": False, "info": b"", "hears": 1, **other}
         message = Heartbeat(beat=number, number=Number(0, 0, 0), powers=powers, known=known, **values)
         return self.say(boot, wire.HEARTBEAT, wire.encode_heartbeat(message), lan)

@@ -151,7 +151,7 @@ def test_heartbeats_round_trip(beat):
 
 
 def test_the_largest_heartbeat_of_a_full_group_fits_a_datagram():
-    known = tuple(Known(n, 2**64 - 1, 2**64 - 1, True, True) for n in range(MAX_SERVERS - 1))
+    known = tuple(Known(n, 2**64 - 1, 2**64 - 1, True, True, True) for n in range(MAX_SERVERS - 1))
     most = Heartbeat(1, Number(1, 1, 1), True, (65535,) * MAX_GROUPS, bytes(MAX_INFO), 2**64 - 1, known)
     data = wire.seal(KEY, GROUP, wire.Datagram(wire.HEARTBEAT, 1, 0, 1, 1, wire.encode_heartbeat(most)))
     assert len(data) <= wire.MAX_DATAGRAM
@@ -366,8 +366,8 @@ VECTORS = {
             info=bytes.fromhex("02005e000001"),
             hears=0b101,
             known=(
-                Known(0, COORDINATOR, 0x200, history=True, leaving=False),
-                Known(63, 0xAAAABBBBCCCCDDDD, 0x3FF, history=False, leaving=True),
+                Known(0, COORDINATOR, 0x200, history=True, leaving=False, ready=False),
+                Known(63, 0xAAAABBBBCCCCDDDD, 0x3FF, history=False, leaving=True, ready=True),
             ),
             history=True,
         ),
