@@ -108,6 +108,7 @@ class Heartbeat:
     :param hears: bit n is set when it hears server n itself.
     :param known: every server it holds for alive.
     :param history: it holds a view, and has listened long enough to coordinate.
+    :param doubt: it was away and trusts itself only after an answer: its own answers prove nothing.
     """
 
     beat: int
@@ -118,6 +119,7 @@ class Heartbeat:
     hears: int
     known: tuple[Known, ...]
     history: bool = False
+    doubt: bool = False
 
 
 Message = Heartbeat | View

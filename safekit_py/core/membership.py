@@ -5,8 +5,9 @@ commands out. No I/O, no clock: ``now`` is nanoseconds of a monotonic clock, giv
 
 How it works. Every pulse each server sends a heartbeat to every other. It says which servers it hears, and repeats the
 freshest beat of every server it knows of, so that liveness spreads through a connected group even where two servers do
-not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates, those
-that take a share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses change, and repeats it to those that lack it.
+not hear each other. The lowest-numbered live server that has history (it holds a view) coordinates, those that take a
+share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses
+change, and repeats it to those that lack it.
 
 Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
 partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
@@ -213,7 +214,8 @@ def _received(
         elif known.server in peers and known.server != sender:
             peers[known.server] = _told(settings, peers[known.server], known, now)
     doubt = state.doubt
-    if doubt and told >= doubt and answers and (message.number == state.number or state.coordinator == settings.me):
+    sure = answers and told >= doubt and not message.doubt
+    if doubt and sure and (message.number == state.number or state.coordinator == settings.me):
         doubt = 0
     state = replace(state, peers=peers, doubt=doubt)
     unchanged = doubt == 0 and (old.number, old.powers, old.info, old.leaving, old.hears, old.history) == (
@@ -339,8 +341,8 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
 def _waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
     """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
 
-    After twice the detection time all that was believed before the doubt is forgotten: then somebody who is heard without
-    hearing this server is no reason to wait on.
+    After twice the detection time all that was believed before the doubt is forgotten: then somebody who is heard
+    without hearing this server, or who is in doubt too, is no reason to wait on.
     """
     if not state.doubt:
         return False
@@ -439,7 +441,17 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
         if now - peer.alive_at < settings.lost_after:
             known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving, peer.ready))
     history = _has_history(settings, state, now)
-    return Heartbeat(state.beat, state.number, state.leaving, state.powers, state.info, hears, tuple(known), history)
+    return Heartbeat(
+        state.beat,
+        state.number,
+        state.leaving,
+        state.powers,
+        state.info,
+        hears,
+        tuple(known),
+        history,
+        bool(state.doubt),
+    )
 
 
 def owner_table(view: View, group: int, *, owning: bool, me: int) -> bytes:

@@ -38,7 +38,7 @@ _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
 _HELLO = struct.Struct("!BQ")  # whom it is for, and the boot that is echoed or the number that is asked to come back
-_LEAVING, _HISTORY, _READY = 1, 2, 4
+_LEAVING, _HISTORY, _READY, _DOUBT = 1, 2, 4, 8
 
 
 class Rejected(ValueError):
@@ -147,7 +147,7 @@ def _bounded(value: int, limit: int) -> int:
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """Payload of type ``HEARTBEAT``."""
-    flags = (_LEAVING if beat.leaving else 0) | (_HISTORY if beat.history else 0)
+    flags = _LEAVING * beat.leaving | _HISTORY * beat.history | _DOUBT * beat.doubt
     parts = [
         _BEAT.pack(beat.beat, *beat.number, flags, beat.hears),
         struct.pack(f"!B{len(beat.powers)}HB", len(beat.powers), *beat.powers, len(beat.info)),
@@ -175,8 +175,9 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         flagged = (bool(bits & _HISTORY), bool(bits & _LEAVING), bool(bits & _READY))
         known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, *flagged))
     reader.end()
-    number, leaving, history = Number(epoch, coordinator, boot), bool(flags & _LEAVING), bool(flags & _HISTORY)
-    return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history)
+    number = Number(epoch, coordinator, boot)
+    leaving, history, doubt = (bool(flags & bit) for bit in (_LEAVING, _HISTORY, _DOUBT))
+    return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history, doubt)
 
 
 def encode_hello(to: int, boot: int) -> bytes:

@@ -184,6 +184,24 @@ def test_a_server_without_others_need_not_ask():
     assert any(isinstance(c, Lease) for c in commands)
 
 
+def test_two_servers_in_doubt_do_not_vouch_for_each_other():
+    world = settled(3)
+    pair = world.servers[1:]
+    for server in pair:
+        server.paused = True
+    world.run(SECOND)
+    assert set(world.servers[0].table()) == {0}, "the third has taken over"
+    world.cut(0, 1)
+    world.cut(0, 2)
+    for server in pair:
+        server.backlog = []
+        server.resume()
+    world.run(pair[0].settings.coordinator_lost_after)
+    assert not any(server.state.owning for server in pair)
+    world.settle()
+    world.assert_owned_once()
+
+
 def test_a_late_tick_accuses_nobody():
     """Four pulses late, less than the lease: the others were not heard because this server did not listen."""
     world = settled(3)
