@@ -10,7 +10,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 [ -r /etc/debian_version ] || fail "this set-up knows Debian; elsewhere install the packages that .ci/setup.sh names"
 
 # apache2-bin and not apache2: the module brings its own configuration, and no service is started on this machine.
-packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps"
+packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping"
 missing=""
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
