@@ -57,7 +57,17 @@ class Agent:
             started, _ = runner.wish.read()
             boot = runner.config.service.boot
             if boot == "on" or (started and boot != "off"):
-                runner.submit(Verb.START, "it ran before the agent started", person=False, run=runner.resume)
+                self._resume(runner, runner.config.service.boot_delay)
+
+    @staticmethod
+    def _resume(runner: ModuleRunner, delay: float) -> None:
+        """Start a module that ran before, or that starts with the server, after ``boot_delay`` seconds."""
+
+        def submit() -> None:
+            if runner.state is State.STOP and not runner.busy:
+                runner.submit(Verb.START, "it starts with the agent", person=False, run=runner.resume)
+
+        asyncio.get_running_loop().call_later(delay, submit)
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""
