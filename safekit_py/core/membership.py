@@ -26,12 +26,11 @@ Lifeguard (arXiv 1707.00788); the lease as dead-man's switch is this project's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from safekit_py.core.buckets import NOBODY, Table, assign
+from safekit_py.core.buckets import NOBODY, Table
+from safekit_py.core.election import apart, elect, has_history, may_own, publish, waits_for_an_answer
 from safekit_py.core.group import (
-    NO_NUMBER,
     Command,
     Event,
     Heartbeat,
@@ -39,9 +38,7 @@ from safekit_py.core.group import (
     Known,
     Lease,
     Leave,
-    Member,
     Note,
-    Number,
     Received,
     Send,
     SetInfo,
@@ -50,53 +47,7 @@ from safekit_py.core.group import (
     Tick,
     View,
 )
-
-NEVER = -(1 << 62)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What is known of another server; times are when it was last so."""
-
-    boot: int = 0
-    beat: int = 0
-    history: bool = False
-    leaving: bool = False
-    ready: bool = False  # it takes a share of something
-    alive_at: int = NEVER  # its beat advanced, heard or told
-    direct_at: int = NEVER  # it was heard
-    linked_at: int = NEVER  # it was heard, and said that it hears this server
-    behind_at: int = NEVER  # since when it announces a newer view than this server's
-    hears: int = 0
-    number: Number = NO_NUMBER
-    powers: tuple[int, ...] = ()
-    info: bytes = b""
-    retired: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """One server's whole knowledge of its group."""
-
-    boot: int
-    began: int
-    ticked: int
-    beat: int = 0
-    powers: tuple[int, ...] = ()
-    info: bytes = b""
-    leaving: bool = False
-    view: View | None = None
-    owning: bool = False
-    doubt: int = 0  # the beat that somebody must have heard before this server trusts itself again; 0: no doubt
-    doubted_at: int = NEVER  # when that doubt began
-    coordinator: int | None = None
-    peers: Mapping[int, Peer] = field(default_factory=dict)
-    apart: Mapping[tuple[int, int], int] = field(default_factory=dict)  # since when two members do not hear each other
-
-    @property
-    def number(self) -> Number:
-        """The view that it holds."""
-        return self.view.number if self.view else NO_NUMBER
+from safekit_py.core.knowledge import NEVER, Peer, State
 
 
 def settled_after(settings: Settings) -> int:
@@ -247,7 +198,7 @@ def _take_view(
     # Who publishes is alive and has history, even if none of its heartbeats has come through yet.
     peer = replace(peer, alive_at=now, history=True, number=max(peer.number, view.number))
     heard = replace(state, peers={**state.peers, sender: peer})
-    if view.number <= state.number or len(view.tables) != settings.groups or sender != _elect(settings, heard, now):
+    if view.number <= state.number or len(view.tables) != settings.groups or sender != elect(settings, heard, now):
         return state, ()
     peers = {
         server: replace(peer, behind_at=NEVER) if peer.number <= view.number else peer
@@ -255,7 +206,7 @@ def _take_view(
     }
     # The view does not end a doubt: only a heartbeat can say that it answers a beat sent after the doubt.
     state = replace(heard, view=view, peers=peers, coordinator=sender)
-    state = replace(state, owning=_may_own(settings, state, now))
+    state = replace(state, owning=may_own(settings, state, now))
     after, commands = _decide(settings, state, now)
     first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning),)
     return after, (*first, *commands)
@@ -264,172 +215,28 @@ def _take_view(
 # --- decisions --------------------------------------------------------------------------------------
 
 
-def _alive(settings: Settings, state: State, now: int) -> list[int]:
-    """The others that are alive, by number."""
-    found = []
-    for server, peer in state.peers.items():
-        limit = settings.coordinator_lost_after if server == state.coordinator else settings.lost_after
-        if now - peer.alive_at < limit and not peer.leaving:
-            found.append(server)
-    return sorted(found)
-
-
-def _elect(settings: Settings, state: State, now: int) -> int | None:
-    """The coordinator in this server's eyes; None while it still listens.
-
-    Servers that take a share come first: were one that takes none to coordinate, a partial cut between it and the only
-    one that does would leave the group without an owner.
-    """
-    alive = _alive(settings, state, now)
-    candidates = [server for server in alive if state.peers[server].history]
-    if _has_history(settings, state, now):
-        candidates.append(settings.me)
-    if not candidates:
-        if now - state.began < settings.coordinator_lost_after:
-            return None
-        candidates = [*alive, settings.me]
-    return min(candidates, key=lambda server: (not _ready(settings, state, server), server))
-
-
-def _ready(settings: Settings, state: State, server: int) -> bool:
-    return any(state.powers) if server == settings.me else state.peers[server].ready
-
-
-def _has_history(settings: Settings, state: State, now: int) -> bool:
-    """Whether this server may coordinate: it holds a view, and has listened long enough to know who is there."""
-    return state.view is not None and now - state.began >= settings.coordinator_lost_after
-
-
-def _may_own(settings: Settings, state: State, now: int) -> bool:
-    """Whether this server may take what its view gives it."""
-    if state.doubt or state.leaving or state.view is None or not state.view.has(settings.me):
-        return False
-    if state.coordinator == settings.me:
-        return True
-    if state.coordinator is None:
-        return False
-    leader = state.peers[state.coordinator]
-    limit = settings.coordinator_lost_after
-    behind = leader.behind_at != NEVER and now - leader.behind_at >= limit
-    return now - leader.linked_at < limit and not behind
-
-
 def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Command, ...]]:
     if state.leaving:
         return state, ()
     out: list[Command] = []
-    coordinator = _elect(settings, state, now)
+    coordinator = elect(settings, state, now)
     if coordinator != state.coordinator:
         state = replace(state, coordinator=coordinator)
         if coordinator == settings.me:
             out.append(Note("this server coordinates the group"))
     published = None
-    if coordinator == settings.me and not _waits_for_an_answer(settings, state, now):
-        state = replace(state, apart=_apart(settings, state, now), doubt=0)
-        published = _publish(settings, state, now)
+    if coordinator == settings.me and not waits_for_an_answer(settings, state, now):
+        state = replace(state, apart=apart(settings, state, now), doubt=0)
+        published = publish(settings, state, now)
         if published:
             state = replace(state, view=published)
             out.append(Send(None, published))
-    owning = _may_own(settings, state, now)
+    owning = may_own(settings, state, now)
     if published or owning != state.owning:
         state = replace(state, owning=owning)
         if state.view:
             out.append(Install(state.view, owning))
     return state, tuple(out)
-
-
-def _waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
-    """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
-
-    After twice the detection time all that was believed before the doubt is forgotten: then somebody who is heard
-    without hearing this server, or who is in doubt too, is no reason to wait on.
-    """
-    if not state.doubt:
-        return False
-    since = now - state.doubted_at
-    limit = settings.coordinator_lost_after
-    return since < limit or (since < 2 * limit and bool(_alive(settings, state, now)))
-
-
-def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
-    """Whether two servers hear each other, as far as this one knows."""
-    if settings.me in (one, other):
-        peer = state.peers[other if one == settings.me else one]
-        return now - peer.linked_at < settings.lost_after
-    return bool(state.peers[one].hears >> other & 1 and state.peers[other].hears >> one & 1)
-
-
-def _apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], int]:
-    """Pairs of members that do not hear each other, each with the time since when."""
-    members = sorted({settings.me, *(m.server for m in state.view.members)}) if state.view else []
-    alive = {*_alive(settings, state, now), settings.me}
-    found = {}
-    for index, one in enumerate(members):
-        for other in members[index + 1 :]:
-            if one in alive and other in alive and not _linked(settings, state, one, other, now):
-                found[one, other] = state.apart.get((one, other), now)
-    return found
-
-
-def _members(settings: Settings, state: State, now: int) -> list[int]:
-    """The coordinator and those that hear it and each other: members first, the lower number first.
-
-    Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must
-    not be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
-    """
-    present = {settings.me, *(m.server for m in state.view.members)} if state.view else set()
-
-    def fit(one: int, other: int) -> bool:
-        if _linked(settings, state, one, other, now):
-            return True
-        since = state.apart.get((min(one, other), max(one, other)), now)
-        return {one, other} <= present and now - since < settings.lost_after
-
-    chosen = [settings.me]
-    # Present members first: one who joins must hear them all before it is let in, and displaces nobody.
-    for server in sorted(_alive(settings, state, now), key=lambda server: (server not in present, server)):
-        if all(fit(server, other) for other in chosen):
-            chosen.append(server)
-    return sorted(chosen)
-
-
-def _publish(settings: Settings, state: State, now: int) -> View | None:
-    """The next view, if the present one is no longer right."""
-    members = tuple(_member(settings, state, server) for server in _members(settings, state, now))
-    newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < settings.lost_after)])
-    if state.view and state.view.members == members and newest == state.number:
-        return None
-    old = state.view
-    tables = []
-    for group in range(settings.groups):
-        before = {m.server: m.powers[group] for m in old.members} if old else {}
-        powers = {m.server: m.powers[group] for m in members}
-        tables.append(assign(old.tables[group] if old else None, before, powers))
-    number = Number(newest.epoch + 1, settings.me, state.boot)
-    return View(number, members, tuple(tables), _cause(old, members))
-
-
-def _member(settings: Settings, state: State, server: int) -> Member:
-    if server == settings.me:
-        return Member(server, state.powers, state.info)
-    peer = state.peers[server]
-    if (
-        peer.direct_at == NEVER and state.view
-    ):  # a new coordinator goes by the view until it has heard the member itself
-        return next((m for m in state.view.members if m.server == server), Member(server, peer.powers, peer.info))
-    return Member(server, peer.powers, peer.info)
-
-
-def _cause(old: View | None, members: tuple[Member, ...]) -> str:
-    """What changed, in a few words; servers by number."""
-    before = {m.server: m for m in old.members} if old else {}
-    after = {m.server: m for m in members}
-    words = [f"join {s}" for s in after if s not in before] + [f"lost {s}" for s in before if s not in after]
-    for server in before.keys() & after.keys():
-        if before[server].powers != after[server].powers:
-            change = ",".join(map(str, before[server].powers)), ",".join(map(str, after[server].powers))
-            words.append(f"power {server} {change[0]}->{change[1]}")
-    return ", ".join(words) or "another history was merged"
 
 
 def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
@@ -440,7 +247,7 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
             hears |= 1 << server
         if now - peer.alive_at < settings.lost_after:
             known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving, peer.ready))
-    history = _has_history(settings, state, now)
+    history = has_history(settings, state, now)
     return Heartbeat(
         state.beat,
         state.number,

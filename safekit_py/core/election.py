@@ -1,0 +1,155 @@
+"""What follows from what a server knows of its group: who is alive, who coordinates, who belongs to the next view.
+
+Flows through it: the state of ``core.knowledge`` in, an answer out; nothing is changed. ``core.membership`` asks, and
+states the invariants.
+"""
+
+from __future__ import annotations
+
+from safekit_py.core.buckets import assign
+from safekit_py.core.group import Member, Number, Settings, View
+from safekit_py.core.knowledge import NEVER, State
+
+
+def living(settings: Settings, state: State, now: int) -> list[int]:
+    """The others that are alive, by number."""
+    found = []
+    for server, peer in state.peers.items():
+        limit = settings.coordinator_lost_after if server == state.coordinator else settings.lost_after
+        if now - peer.alive_at < limit and not peer.leaving:
+            found.append(server)
+    return sorted(found)
+
+
+def elect(settings: Settings, state: State, now: int) -> int | None:
+    """The coordinator in this server's eyes; None while it still listens.
+
+    Servers that take a share come first: were one that takes none to coordinate, a partial cut between it and the only
+    one that does would leave the group without an owner.
+    """
+    alive = living(settings, state, now)
+    candidates = [server for server in alive if state.peers[server].history]
+    if has_history(settings, state, now):
+        candidates.append(settings.me)
+    if not candidates:
+        if now - state.began < settings.coordinator_lost_after:
+            return None
+        candidates = [*alive, settings.me]
+    return min(candidates, key=lambda server: (not _ready(settings, state, server), server))
+
+
+def _ready(settings: Settings, state: State, server: int) -> bool:
+    return any(state.powers) if server == settings.me else state.peers[server].ready
+
+
+def has_history(settings: Settings, state: State, now: int) -> bool:
+    """Whether this server may coordinate: it holds a view, and has listened long enough to know who is there."""
+    return state.view is not None and now - state.began >= settings.coordinator_lost_after
+
+
+def may_own(settings: Settings, state: State, now: int) -> bool:
+    """Whether this server may take what its view gives it."""
+    if state.doubt or state.leaving or state.view is None or not state.view.has(settings.me):
+        return False
+    if state.coordinator == settings.me:
+        return True
+    if state.coordinator is None:
+        return False
+    leader = state.peers[state.coordinator]
+    limit = settings.coordinator_lost_after
+    behind = leader.behind_at != NEVER and now - leader.behind_at >= limit
+    return now - leader.linked_at < limit and not behind
+
+
+def waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
+    """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
+
+    After twice the detection time all that was believed before the doubt is forgotten: then somebody who is heard
+    without hearing this server, or who is in doubt too, is no reason to wait on.
+    """
+    if not state.doubt:
+        return False
+    since = now - state.doubted_at
+    limit = settings.coordinator_lost_after
+    return since < limit or (since < 2 * limit and bool(living(settings, state, now)))
+
+
+def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
+    """Whether two servers hear each other, as far as this one knows."""
+    if settings.me in (one, other):
+        peer = state.peers[other if one == settings.me else one]
+        return now - peer.linked_at < settings.lost_after
+    return bool(state.peers[one].hears >> other & 1 and state.peers[other].hears >> one & 1)
+
+
+def apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], int]:
+    """Pairs of members that do not hear each other, each with the time since when."""
+    members = sorted({settings.me, *(m.server for m in state.view.members)}) if state.view else []
+    alive = {*living(settings, state, now), settings.me}
+    found = {}
+    for index, one in enumerate(members):
+        for other in members[index + 1 :]:
+            if one in alive and other in alive and not _linked(settings, state, one, other, now):
+                found[one, other] = state.apart.get((one, other), now)
+    return found
+
+
+def _members(settings: Settings, state: State, now: int) -> list[int]:
+    """The coordinator and those that hear it and each other: members first, the lower number first.
+
+    Present members are given ``lost_after`` to hear each other again: when a server dies, the first who notices must
+    not be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
+    """
+    present = {settings.me, *(m.server for m in state.view.members)} if state.view else set()
+
+    def fit(one: int, other: int) -> bool:
+        if _linked(settings, state, one, other, now):
+            return True
+        since = state.apart.get((min(one, other), max(one, other)), now)
+        return {one, other} <= present and now - since < settings.lost_after
+
+    chosen = [settings.me]
+    # Present members first: one who joins must hear them all before it is let in, and displaces nobody.
+    for server in sorted(living(settings, state, now), key=lambda server: (server not in present, server)):
+        if all(fit(server, other) for other in chosen):
+            chosen.append(server)
+    return sorted(chosen)
+
+
+def publish(settings: Settings, state: State, now: int) -> View | None:
+    """The next view, if the present one is no longer right."""
+    members = tuple(_member(settings, state, server) for server in _members(settings, state, now))
+    newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < settings.lost_after)])
+    if state.view and state.view.members == members and newest == state.number:
+        return None
+    old = state.view
+    tables = []
+    for group in range(settings.groups):
+        before = {m.server: m.powers[group] for m in old.members} if old else {}
+        powers = {m.server: m.powers[group] for m in members}
+        tables.append(assign(old.tables[group] if old else None, before, powers))
+    number = Number(newest.epoch + 1, settings.me, state.boot)
+    return View(number, members, tuple(tables), _cause(old, members))
+
+
+def _member(settings: Settings, state: State, server: int) -> Member:
+    if server == settings.me:
+        return Member(server, state.powers, state.info)
+    peer = state.peers[server]
+    if (
+        peer.direct_at == NEVER and state.view
+    ):  # a new coordinator goes by the view until it has heard the member itself
+        return next((m for m in state.view.members if m.server == server), Member(server, peer.powers, peer.info))
+    return Member(server, peer.powers, peer.info)
+
+
+def _cause(old: View | None, members: tuple[Member, ...]) -> str:
+    """What changed, in a few words; servers by number."""
+    before = {m.server: m for m in old.members} if old else {}
+    after = {m.server: m for m in members}
+    words = [f"join {s}" for s in after if s not in before] + [f"lost {s}" for s in before if s not in after]
+    for server in before.keys() & after.keys():
+        if before[server].powers != after[server].powers:
+            change = ",".join(map(str, before[server].powers)), ",".join(map(str, after[server].powers))
+            words.append(f"power {server} {change[0]}->{change[1]}")
+    return ", ".join(words) or "another history was merged"

@@ -1,0 +1,55 @@
+"""What one server knows of its group, as frozen values. Times are nanoseconds of its own monotonic clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safekit_py.core.group import NO_NUMBER, Number, View
+
+NEVER = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is known of another server; times are when it was last so."""
+
+    boot: int = 0
+    beat: int = 0
+    history: bool = False
+    leaving: bool = False
+    ready: bool = False  # it takes a share of something
+    alive_at: int = NEVER  # its beat advanced, heard or told
+    direct_at: int = NEVER  # it was heard
+    linked_at: int = NEVER  # it was heard, and said that it hears this server
+    behind_at: int = NEVER  # since when it announces a newer view than this server's
+    hears: int = 0
+    number: Number = NO_NUMBER
+    powers: tuple[int, ...] = ()
+    info: bytes = b""
+    retired: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One server's whole knowledge of its group."""
+
+    boot: int
+    began: int
+    ticked: int
+    beat: int = 0
+    powers: tuple[int, ...] = ()
+    info: bytes = b""
+    leaving: bool = False
+    view: View | None = None
+    owning: bool = False
+    doubt: int = 0  # the beat that somebody must have heard before this server trusts itself again; 0: no doubt
+    doubted_at: int = NEVER  # when that doubt began
+    coordinator: int | None = None
+    peers: Mapping[int, Peer] = field(default_factory=dict)
+    apart: Mapping[tuple[int, int], int] = field(default_factory=dict)  # since when two members do not hear each other
+
+    @property
+    def number(self) -> Number:
+        """The view that it holds."""
+        return self.view.number if self.view else NO_NUMBER
