@@ -35,8 +35,8 @@ def build_farm(node: ElementNode) -> Farm:
         lans=tuple(lans),
         port=int(node.get("port") or 0),
         pulse=pulse,
-        mlost_count=int(node.get("mlost_count") or 8),
-        slost_count=int(node.get("slost_count") or 8),
+        mlost_count=int(node.get("mlost_count") or 0),
+        slost_count=int(node.get("slost_count") or 0),
     )
 
 
@@ -52,7 +52,7 @@ def build_vip(node: ElementNode) -> Vip:
     for name in sorted({each for each in names if names.count(each) > 1}):
         node.problem("vip.group-twice", f"The group '{name}' is defined twice", "give each group its own name")
     _check_rules(groups, set(addresses), any(each.kind == "vmac_invisible" for each in interfaces))
-    _not_acting(node, "tcpreset", "on", "connections are not reset when the address goes")
+    _not_acting(node, "tcpreset", "on", "connections are never reset when the address goes, whatever it says")
     _not_acting(node, "scriptcontrol", "off", "traffic opens after start_both and closes before stop_both by itself")
     return Vip(tuple(interfaces), values, node.get("tcpreset") == "on", node.get("scriptcontrol") == "on")
 

@@ -54,7 +54,7 @@ _GROUP = f"""<xs:element name="group" maxOccurs="unbounded"><xs:complexType>
     <xs:element name="host" maxOccurs="unbounded"><xs:complexType>
       <xs:attribute name="name" type="sk:ident" use="required"/>
       <xs:attribute name="power" default="1"><xs:simpleType><xs:restriction base="xs:unsignedInt">
-        <xs:minInclusive value="0"/><xs:maxInclusive value="65536"/></xs:restriction></xs:simpleType></xs:attribute>
+        <xs:minInclusive value="0"/><xs:maxInclusive value="65535"/></xs:restriction></xs:simpleType></xs:attribute>
     </xs:complexType></xs:element></xs:sequence></xs:complexType></xs:element>
   <xs:element name="rule"><xs:complexType>
     <xs:attribute name="virtual_addr" type="sk:macro" default="*"/>

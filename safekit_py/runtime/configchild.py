@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
-from safekit_py.config.checked import Checked, CheckedCluster
+from safekit_py.config.checked import Checked, CheckedCluster, failed, ordered
 from safekit_py.config.cluster import check_cluster
 from safekit_py.config.load import check
 from safekit_py.errors import Problem
+from safekit_py.model.config import ModuleConfig
 from safekit_py.runtime import plugins
 from safekit_py.runtime.configcheck import Request
+
+LATER = ("mirror", "light")  # modes of SafeKit that are not there yet
 
 
 def answer(request: Request) -> Checked | CheckedCluster:
@@ -31,7 +36,31 @@ def answer(request: Request) -> Checked | CheckedCluster:
             return outcome(None, (problem,))
     if request.cluster:
         return check_cluster(data, request.name)
-    return check(data, request.name, plugins.load().elements(), macros=dict(request.macros))
+    manager = plugins.load()
+    checked = check(data, request.name, manager.elements(), macros=dict(request.macros))
+    if checked.config is None:
+        return checked
+    more = [replace(each, file=request.name) for each in _beyond_schema(manager, checked.config)]
+    problems = ordered([*checked.problems, *more])
+    return replace(checked, config=None if failed(more) else checked.config, problems=problems)
+
+
+def _beyond_schema(manager: plugins.Manager, config: ModuleConfig) -> Iterator[Problem]:
+    """What only the plugins know: modes, actions, and what a module type asks of its configuration."""
+    mode, types, actions = config.service.mode, manager.module_types(), manager.actions()
+    if mode in types:
+        yield from types[mode].check(config, None)
+    elif mode in LATER:
+        text = f'mode="{mode}" is accepted, but nothing acts on it yet: such a module cannot be started'
+        yield Problem("config.not-acting", text, f"the modes that work: {', '.join(sorted(types))}", severity="warning")
+    else:
+        yield Problem("config.unknown-mode", f"no plugin brings the mode {mode}", f"one of: {', '.join(sorted(types))}")
+    for path, values in config.elements:
+        for value in values:
+            action = getattr(value, "action", None)
+            if isinstance(action, str) and action not in actions:
+                text = f'action="{action}" of <{path.rpartition("/")[2]}> is brought by no plugin'
+                yield Problem("config.unknown-action", text, f"one of: {', '.join(sorted(actions))}")
 
 
 def main() -> None:

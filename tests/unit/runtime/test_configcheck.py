@@ -10,7 +10,10 @@ from safekit_py.errors import SystemProblem
 from safekit_py.runtime import configcheck
 from safekit_py.runtime.configcheck import Request
 
-GOOD = b'<safe><macro name="M" value="3"/><service mode="farm" maxloop="%M%"/></safe>'
+GOOD = (
+    b'<safe><macro name="M" value="3"/><service mode="farm" maxloop="%M%">'
+    b'<farm><lan name="default"/></farm></service></safe>'
+)
 CLUSTER = b'<cluster><lans><lan name="d"><node name="a" addr="10.0.0.1"/></lan></lans></cluster>'
 
 
@@ -64,3 +67,20 @@ def test_this_side_does_not_load_the_xml_library():
         "import sys, safekit_py.runtime.configcheck, safekit_py.bundle.install; raise SystemExit('lxml' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_modes_and_actions_that_no_plugin_brings_are_said():
+    base = (
+        '<safe>\n<service mode="{}"><farm><lan name="default"/></farm>\n<check><tcp ident="a" when="both" action="{}">'
+        '<to addr="10.0.0.1" port="80"/></tcp></check></service></safe>'
+    )
+    codes = {}
+    for mode, action in (("farm", "restart"), ("farm", "fly"), ("mirror", "restart"), ("odd", "stop")):
+        checked = configcheck.check_blocking(base.format(mode, action).encode(), "f.xml", {})
+        codes[mode, action] = [(p.code, p.severity) for p in checked.problems], checked.config is not None
+    assert codes == {
+        ("farm", "restart"): ([], True),
+        ("farm", "fly"): ([("config.unknown-action", "error")], False),
+        ("mirror", "restart"): ([("config.not-acting", "warning")], True),
+        ("odd", "stop"): ([("config.unknown-mode", "error")], False),
+    }
