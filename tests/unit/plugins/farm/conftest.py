@@ -1,4 +1,7 @@
-"""A loaded filter, pinned in a BPF file system that this test run mounts for itself and takes away."""
+"""A loaded filter, pinned in a BPF file system of this test run.
+
+It is mounted in a mount namespace of the run's own: a run that is killed leaves neither mount nor pins.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ import pytest
 from safekit_py.plugins.farm import compiler
 from safekit_py.plugins.farm.loader import Filter
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
 
 
 @pytest.fixture(scope="session")
 def bpffs(tmp_path_factory):
     if os.geteuid():
         pytest.skip("needs root")
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS):
+        pytest.skip("needs mount namespaces")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     folder = tmp_path_factory.mktemp("bpffs")
     subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=True)
     yield folder
