@@ -294,15 +294,15 @@ class FarmRuntime:
         nodes, view = self._context.cluster.nodes, self._view
         snapshot = self._group.snapshot() if self._group else {}
         powers = {m.server: m.powers for m in view.members} if view else {}
+        alive = {*snapshot.get("alive", ()), self._me} if snapshot else set()
         members = [
             {
                 "name": name,
-                "state": _state(powers.get(number)),
+                "state": _state(powers.get(number), number in alive),
                 "shares": [round(self._share(g, number), 2) for g in range(len(self._vip.groups))],
             }
             for number, name in enumerate(nodes)
         ]
-        alive = {*snapshot.get("alive", ()), self._me} if snapshot else set()
         return {
             "view": view.number.epoch if view else 0,
             "cause": self._named(view.cause) if view else "",
@@ -327,9 +327,10 @@ class FarmRuntime:
         return found
 
 
-def _state(powers: tuple[int, ...] | None) -> str:
+def _state(powers: tuple[int, ...] | None, alive: bool) -> str:
+    """One word for a server; ``left out`` is alive, but some member does not hear it."""
     if powers is None:
-        return "lost"
+        return "left out" if alive else "lost"
     return "member" if any(powers) else "shut"
 
 

@@ -232,3 +232,16 @@ def test_a_crash_leaves_no_address_and_no_filter_at_the_next_start(running):
     assert VIP not in shown.stdout
     assert "safekit" not in shown.stdout
     assert running.serving() == {"server1", "server2"}
+
+
+def test_a_cut_between_two_servers_leaves_the_higher_one_out(running):
+    """Both still hear server1 and the client: the service goes on whole, and nobody serves beside the others."""
+    running.lab.cut("server2", "server3")
+    wait_for(lambda: running.serving() == {"server1", "server2"}, 10)
+    got, bad = running.fetch(100)
+    assert bad == 0
+    assert set(got) == {"server1", "server2"}
+    states = {m["name"]: m["state"] for m in running.status("server1")["report"]["members"]}
+    assert states == {"server1": "member", "server2": "member", "server3": "left out"}
+    running.lab.heal()
+    wait_for(lambda: running.serving() == set(SERVERS), 15)
