@@ -283,10 +283,6 @@ class Agent:
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.paths.safe / "safekit", text.encode(), 0o755)
 
-    def overview(self) -> dict[str, Any]:
-        """What ``status`` shows of this server, apart from its modules."""
-        return {"server": self.node, "problems": [p.as_dict() for p in self.cluster_problems]}
-
 
 @contextlib.contextmanager
 def _collect(found: list[Problem]) -> Any:
