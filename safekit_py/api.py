@@ -3,7 +3,7 @@
 from safekit_py.core.buckets import BUCKETS, NOBODY
 from safekit_py.core.group import Settings, View
 from safekit_py.core.membership import owner_table
-from safekit_py.errors import Problem, SafekitError, SystemProblem
+from safekit_py.errors import NotFoundError, Problem, SafekitError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
 from safekit_py.model.event import Event
@@ -14,10 +14,13 @@ from safekit_py.model.plugin import (
     CheckerType,
     Element,
     ElementNode,
+    Metric,
     ModuleContext,
     ModuleControl,
+    ModuleHandle,
     ModuleRuntime,
     ModuleType,
+    Server,
 )
 from safekit_py.model.state import Readiness, Resource, Severity, State, Status
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
@@ -38,17 +41,21 @@ __all__ = [
     "Lan",
     "LanAddresses",
     "LanNode",
+    "Metric",
     "ModuleConfig",
     "ModuleContext",
     "ModuleControl",
+    "ModuleHandle",
     "ModuleRuntime",
     "ModuleType",
+    "NotFoundError",
     "Paths",
     "Problem",
     "PulseThread",
     "Readiness",
     "Resource",
     "SafekitError",
+    "Server",
     "Service",
     "Settings",
     "Severity",

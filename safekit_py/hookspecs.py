@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    import click
+    from fastapi import APIRouter
+
     from safekit_py.model.event import Event
-    from safekit_py.model.plugin import Action, CheckerType, Element, ModuleType
+    from safekit_py.model.plugin import Action, CheckerType, Element, Metric, ModuleType, Server
 
 NAMESPACE = "safekit"
 hookspec = pluggy.HookspecMarker(NAMESPACE)
@@ -65,4 +68,35 @@ def safekit_event(event: Event) -> None:
     Called in the agent's event loop: return at once, and hand slow work to a task or a thread.
 
     :param event: what happened.
+    """
+
+
+@hookspec
+def safekit_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
+    """Contribute commands of ``safekit-py``. As ``ctx.obj`` each gets an object with ``call(method, path, **arguments)``,
+    which calls the agent's API and returns the answer's JSON.
+
+    Called in the process of the command line, and only when a command is named that is not built in.
+
+    :return: the commands; a name that is taken is refused.
+    """
+
+
+@hookspec
+def safekit_routes(server: Server) -> Iterable[APIRouter]:  # type: ignore[empty-body]
+    """Contribute routes of the agent's API, below ``/api/v1/plugins/NAME`` where NAME is the plugin's.
+
+    Called once, when the agent starts. A route runs in the agent's event loop.
+
+    :param server: this server's modules, to be looked at and asked for something.
+    :return: FastAPI routers.
+    """
+
+
+@hookspec
+def safekit_metrics(server: Server) -> Iterable[Metric]:  # type: ignore[empty-body]
+    """Contribute figures for monitoring. Called in the agent's event loop at each look: return at once.
+
+    :param server: this server's modules.
+    :return: the figures; a name that is taken is refused.
     """

@@ -31,9 +31,9 @@ async def _nothing(control: ModuleControl, cause: str) -> None:
 def safekit_actions() -> Iterable[Action]:
     """The built-in actions; a stop ends the matter and needs no counting."""
     return (
-        Action("restart", _restart),
-        Action("stopstart", _stopstart),
-        Action("stop", _stop, counted=False),
-        Action("wait", _wait),
-        Action("noaction", _nothing, counted=False),
+        Action("noaction", _nothing, counted=False, rank=0),
+        Action("restart", _restart, rank=10),
+        Action("wait", _wait, rank=30),
+        Action("stopstart", _stopstart, rank=40),
+        Action("stop", _stop, counted=False, rank=50),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from safekit_py.model.state import Severity
@@ -13,8 +14,11 @@ class Event:
     """Something that happened to a module on this server.
 
     :param time: seconds since the epoch, for people; nothing is decided by it.
-    :param kind: ``log``, ``state`` or ``resource``.
+    :param kind: ``log``; ``state``, a change of the module's state; ``resource``, a change of a resource; ``config``, a
+        change of what is configured; ``command``, what somebody asked for.
     :param source: the part that speaks (``heart``, ``vip``, a script's name, ``user``).
+    :param data: the same for programs. state: ``state``, ``readiness``, ``before``, ``reason``; resource: ``resource``,
+        ``value``, ``before``, ``cause``; config: ``change``; command: ``command``, ``who``.
     """
 
     time: float
@@ -23,6 +27,7 @@ class Event:
     source: str
     message: str
     kind: str = "log"
+    data: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -56,6 +56,18 @@ class Element:
     note: str = ""
 
 
+def _unknown(_name: str) -> str:
+    return "unknown"
+
+
+def _nobody(_action: str, _identity: str, _cause: str, _arguments: tuple[str, ...]) -> None:
+    """Outside of a runner nobody carries an action out."""
+
+
+def _nothing(_module: str) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleContext:
     """What a running module gives to its type and its checkers.
@@ -65,6 +77,11 @@ class ModuleContext:
     :param node: the name of this server; its number is its place in ``cluster.nodes``.
     :param cluster_key: the secret shared by the servers.
     :param module_id: 0-based number of the module in this cluster, the same on every server: ports depend on it.
+    :param resource: the value of a resource of this module; ``unknown`` when nobody has set it.
+    :param request: ask for an action at once, as a script does with ``-i``: the action's name, who asks, why, and
+        arguments that the scripts get after those of the contract. It counts against ``maxloop`` as the action says.
+    :param ask: what this server knows of another module of its own, by name: ``state``, ``readiness`` and ``starts``
+        (how often its application was started since the agent began); empty when it is not installed.
     """
 
     name: str
@@ -76,6 +93,9 @@ class ModuleContext:
     module_id: int
     log: Callable[[Severity, str], None]
     set_resource: Callable[[str, str, str], None]
+    resource: Callable[[str], str] = _unknown
+    request: Callable[[str, str, str, tuple[str, ...]], None] = _nobody
+    ask: Callable[[str], Mapping[str, Any]] = _nothing
 
 
 class ModuleRuntime(Protocol):
@@ -119,8 +139,18 @@ class ModuleType(Protocol):
 class Checker(Protocol):
     """Watches one thing and reports it as a resource.
 
-    ``when`` is ``pre`` (before the start), ``both``, ``prim`` or ``second``. ``action`` names the action to take when
-    the resource goes down.
+    ``when`` is ``pre`` (from before the start until the module is stopped), ``both`` (while the application runs),
+    ``prim`` or ``second`` (only in those roles; a farm's server counts as prim), or ``custom`` (only once somebody has
+    enabled it). ``action`` names what is to follow when the resource is down: the engine makes a failover rule of it;
+    ``noaction`` makes none.
+
+    A checker may have two attributes more. ``rule`` is the label of its failover rule; without it, that is the
+    resource's name with ``_`` for the dot, and checkers with one label share one rule. ``limit`` is the longest time
+    in seconds between two reports; past it the resource is ``unknown`` and the checker is started again. Without it, a
+    checker may be silent for ever.
+
+    ``run`` shares the agent's event loop when it is a coroutine function. When it is a plain function it gets a thread
+    of its own, and a second argument: an event that is set when it must end.
     """
 
     resource: str
@@ -160,11 +190,63 @@ class ModuleControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What may follow when a checker's resource goes down.
+    """What may follow when a failover rule holds.
 
     :param counted: whether it counts against ``maxloop``.
+    :param rank: of several actions that are wished at once the one of the highest rank is taken. The built-in ones:
+        0 noaction, 10 restart, 20 swap, 30 wait, 40 stopstart, 50 stop.
     """
 
     name: str
     run: Callable[[ModuleControl, str], Awaitable[None]]
     counted: bool = True
+    rank: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure that monitoring may collect.
+
+    :param name: in the style of Prometheus, with the unit: ``webhook_calls_total``; ``safekit_`` is put before it.
+    :param kind: ``gauge`` or ``counter``.
+    :param samples: labels and value of each sample.
+    """
+
+    name: str
+    help: str
+    kind: str
+    samples: tuple[tuple[Mapping[str, str], float], ...]
+
+
+class ModuleHandle(Protocol):
+    """One module of this server, as a plugin's routes and metrics may see it."""
+
+    name: str
+
+    def status(self) -> Mapping[str, Any]:
+        """``state``, ``readiness``, ``reason``, ``mode`` and ``starts``; ``mode`` is empty when it cannot run."""
+
+    def resources(self) -> Mapping[str, str]:
+        """Every resource and its value."""
+
+    def set_resource(self, name: str, value: str, cause: str) -> None:
+        """Set a resource: name (``class.id``), value, cause."""
+
+    def request(self, action: str, identity: str, cause: str) -> None:
+        """Ask for an action, as a script does with ``-i``."""
+
+
+class Server(Protocol):
+    """This server, as a plugin's routes and metrics may see it."""
+
+    node: str
+    paths: Paths
+
+    def modules(self) -> tuple[str, ...]:
+        """The names of the installed modules."""
+
+    def module(self, name: str) -> ModuleHandle:
+        """One of them.
+
+        :raises NotFoundError: it is not installed.
+        """

@@ -1,0 +1,72 @@
+"""Routes that change what is installed and configured."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from safekit_py.control import schemas
+from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.errors import ConfigError, Problem
+from safekit_py.runtime.agent import Agent
+
+MAX_ARCHIVE = 1 << 30  # bytes of an uploaded archive
+
+
+def _macros(values: Annotated[list[str] | None, Query(alias="set")] = None) -> dict[str, str]:
+    pairs = [v.partition("=") for v in values or ()]
+    if any(not separator for _, separator, _ in pairs):
+        raise ConfigError(Problem("config.bad-set", "a macro is set as NAME=VALUE", "--set VIP=10.0.0.50"))
+    return {name: value for name, _, value in pairs}
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent."""
+    routes = APIRouter(prefix="/api/v1", tags=["configure"])
+
+    @routes.put("/modules/{name}", status_code=201)
+    async def install(
+        name: str,
+        request: Request,
+        macros: Annotated[dict[str, str], Depends(_macros)],
+        number: Annotated[int | None, Query(ge=0, lt=1024)] = None,
+    ) -> schemas.Done:
+        """Install a module from the archive in the body (application/zip)."""
+        with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
+            archive = Path(folder) / f"{Path(name).name}.zip"
+            with archive.open("xb") as stream:
+                size = 0
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > MAX_ARCHIVE:
+                        raise ConfigError(
+                            Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB")
+                        )
+                    stream.write(chunk)
+            problems = await agent.install(archive, name, macros, number)
+        shown = module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
+        return schemas.Done(done=True, problems=items(problems), module=shown)
+
+    @routes.delete("/modules/{name}")
+    async def uninstall(name: str) -> schemas.Done:
+        """Remove a stopped module; its log and what its application kept stay."""
+        await agent.uninstall(name)
+        return schemas.Done(done=True)
+
+    @routes.put("/cluster/config")
+    async def configure(request: Request, node: str | None = None) -> schemas.Done:
+        """Take the cluster.xml in the body; ``node`` names this server where its host name does not."""
+        source = await request.body()
+        problems = await agent.configure_cluster(source, node)
+        return schemas.Done(done=True, problems=items(problems))
+
+    @routes.put("/cluster/key")
+    async def key(body: schemas.KeyBody) -> schemas.Done:
+        """Take the cluster's key."""
+        await agent.set_key(bytes.fromhex(body.key))
+        return schemas.Done(done=True)
+
+    return routes

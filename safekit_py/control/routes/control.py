@@ -1,0 +1,38 @@
+"""Routes that change what a module does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+
+from safekit_py.control import schemas
+from safekit_py.control.items import module_item
+from safekit_py.errors import NotFoundError, Problem
+from safekit_py.model.state import Severity
+from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.runner import Verb
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent."""
+    routes = APIRouter(prefix="/api/v1", tags=["control"])
+
+    @routes.post("/modules/{name}/{verb}")
+    async def command(name: str, verb: str, wait: bool = False, identity: str | None = None) -> schemas.Done:
+        """start, stop, restart, stopstart, forcestop or wait; with ``wait`` the answer comes when it is done."""
+        if verb.upper() not in Verb.__members__:
+            names = ", ".join(v.name.lower() for v in Verb)
+            raise NotFoundError(Problem("command.unknown", f"{verb} is no command of a module", f"one of: {names}"))
+        future = await agent.command(name, Verb[verb.upper()], identity)
+        if wait:
+            await asyncio.shield(future)
+        return schemas.Done(done=future.done(), module=module_item(agent.runner(name)))
+
+    @routes.put("/modules/{name}/log")
+    async def write(name: str, entry: schemas.LogEntry) -> schemas.Done:
+        """Write a line to a module's log."""
+        agent.runner(name).log(Severity(entry.severity), entry.source, entry.message)
+        return schemas.Done(done=True)
+
+    return routes

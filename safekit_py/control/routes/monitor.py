@@ -1,0 +1,79 @@
+"""Routes that only look: status, one module, its log, plugins, the cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from safekit_py.control import schemas
+from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.runtime.agent import Agent
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent."""
+    routes = APIRouter(prefix="/api/v1", tags=["monitor"])
+
+    @routes.get("/status")
+    async def status() -> schemas.StatusDocument:
+        """Every module of this server."""
+        modules = [module_item(r) for r in agent.runners.values()]
+        modules += [broken_item(name, problems) for name, problems in agent.broken.items()]
+        modules.sort(key=lambda m: m.name)
+        return schemas.StatusDocument(server=agent.node, problems=items(agent.cluster_problems), modules=modules)
+
+    @routes.get("/modules/{name}")
+    async def module(name: str) -> schemas.ModuleItem:
+        """One module."""
+        if name in agent.broken:
+            return broken_item(name, agent.broken[name])
+        return module_item(agent.runner(name))
+
+    @routes.get("/modules/{name}/log")
+    async def log(
+        name: str, lines: Annotated[int, Query(ge=1, le=20_000)] = 100, after: int = 0
+    ) -> list[schemas.LogLine]:
+        """The last lines of a module's log, oldest first; ``after`` a number for the ones since."""
+        tail = agent.runner(name).store.tail(name, lines, after)
+        return [
+            schemas.LogLine(number=n, time=e.time, severity=e.severity, kind=e.kind, source=e.source, message=e.message)
+            for n, e in tail
+        ]
+
+    @routes.get("/plugins")
+    async def plugins() -> list[schemas.PluginItem]:
+        """Every plugin, its hooks, and what is wrong with it."""
+        return [
+            schemas.PluginItem(name=p.name, origin=p.origin, hooks=list(p.hooks), problems=items(tuple(p.problems)))
+            for p in agent.manager.plugins
+        ]
+
+    @routes.get("/cluster")
+    async def cluster() -> schemas.ClusterDocument:
+        """The cluster's servers, as this one hears them through its farm modules."""
+        source = agent.paths.cluster_xml
+        signature = hashlib.sha256(source.read_bytes()).hexdigest()[:16] if source.exists() else ""
+        groups = {r.name: dict(r.report().get("servers", {})) for r in agent.runners.values()}
+        nodes = [
+            schemas.ClusterNode(
+                name=node,
+                addresses={
+                    lan.name: addr for lan in agent.cluster.lans if (addr := agent.cluster.address(node, lan.name))
+                },
+                this=node == agent.node,
+                groups={module: servers[node] for module, servers in groups.items() if node in servers},
+            )
+            for node in agent.cluster.nodes
+        ]
+        key = hashlib.sha256(b"fingerprint" + agent.key).hexdigest()[:16] if agent.key else ""
+        return schemas.ClusterDocument(
+            configured=bool(agent.cluster.nodes),
+            key=key,
+            signature=signature,
+            nodes=nodes,
+            problems=items(agent.cluster_problems),
+        )
+
+    return routes
