@@ -73,8 +73,10 @@ def safekit_event(event: Event) -> None:
 
 @hookspec
 def safekit_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
-    """Contribute commands of ``safekit-py``. As ``ctx.obj`` each gets an object with ``call(method, path, **arguments)``,
-    which calls the agent's API and returns the answer's JSON.
+    """Contribute commands of ``safekit-py``.
+
+    As ``ctx.obj`` each gets an object whose ``call(method, path, **arguments)`` calls the agent's API and returns the
+    answer's JSON.
 
     Called in the process of the command line, and only when a command is named that is not built in.
 
