@@ -26,6 +26,7 @@ ENTRY_POINTS = "safekit_py.plugins"
 DISABLE = "SAFEKIT_DISABLED_PLUGINS"
 BUILTIN = (
     "safekit_py.plugins.farm.plugin",
+    "safekit_py.plugins.light.plugin",
     "safekit_py.plugins.checkers.tcp",
     "safekit_py.plugins.actions.basic",
     "safekit_py.plugins.compat",

@@ -1,0 +1,1 @@
+"""Module type light: one server, no group, no address."""
