@@ -1,4 +1,4 @@
-"""Commands that change what a module does: start, stop, restart, stopstart, forcestop; and the agent itself."""
+"""Commands that change what a module does, or wait until it has done it; and the agent itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from safekit_py.cli import tables
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
+from safekit_py.model.state import State
 
 HELP = {
     "start": "Start a module on this server.",
@@ -71,3 +72,67 @@ def plugins(session: Session, as_json: bool) -> None:
 
 
 start, stop, restart, stopstart, forcestop = map(_make, HELP)
+
+WAITS = {
+    "waitstart": ("start", "Wait until a module is Ready; exit code 1 when it ends in STOP or the time is over."),
+    "waitstop": ("stop", "Wait until a module is stopped."),
+}
+
+
+def _wait(session: Session, module: str, state: str, timeout: float | None, as_json: bool) -> None:
+    parameters: dict[str, object] = {"state": state}
+    if timeout is not None:
+        parameters["limit"] = timeout
+    answer = session.call("GET", f"/modules/{module}/wait", params=parameters)
+    item = answer["module"]
+    emit(answer) if as_json else click.echo(f"{module}: {item['state']} {item['readiness']}")
+
+
+timeout_option = click.option(
+    "-t", "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this time."
+)
+
+
+def _make_wait(name: str) -> click.Command:
+    state, text = WAITS[name]
+
+    @click.command(name, cls=Command, help=text, short_help=text)
+    @module_option
+    @timeout_option
+    @json_option
+    @click.pass_obj
+    def command(session: Session, module: str, timeout: float | None, as_json: bool) -> None:
+        _wait(session, module, state, timeout, as_json)
+
+    return command
+
+
+waitstart, waitstop = map(_make_wait, WAITS)
+
+
+@click.command(cls=Command)
+@click.argument("state", type=click.Choice([each.value for each in State], case_sensitive=False))
+@click.option("-m", "--module", "module", envvar="SAFEMODULE", required=True, metavar="NAME", help="The module.")
+@timeout_option
+@json_option
+@click.pass_obj
+def waitstate(session: Session, state: str, module: str, timeout: float | None, as_json: bool) -> None:
+    """Wait until a module is in STATE, and Ready where the state knows that."""
+    _wait(session, module, state.upper(), timeout, as_json)
+
+
+@click.command(cls=Command)
+@click.option("-m", "--module", "module", metavar="NAME", help="Only this module.")
+@json_option
+@click.pass_obj
+def shutdown(session: Session, module: str | None, as_json: bool) -> None:
+    """Stop every module of this server, and wait until all are stopped."""
+    if module:
+        stopped = [session.call("POST", f"/modules/{module}/stop", params={"wait": True})["module"]]
+    else:
+        stopped = session.call("POST", "/shutdown")
+    if as_json:
+        emit(stopped)
+        return
+    for item in stopped:
+        click.echo(f"{item['name']}: {item['state']} {item['readiness']}")

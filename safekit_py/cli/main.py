@@ -20,6 +20,8 @@ from safekit_py.model.paths import Paths
 COMMANDS = {
     **dict.fromkeys(("status", "log", "printi", "printe"), "monitor"),
     **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent", "plugins"), "control"),
+    **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
+    **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
     "confcheck": "configure",
     "module": "module",
     "cluster": "cluster",

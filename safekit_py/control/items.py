@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from safekit_py.control import schemas
+from safekit_py.core.boot import effective
 from safekit_py.errors import Problem
 from safekit_py.runtime.runner import ModuleRunner
 
@@ -27,6 +28,10 @@ def module_item(runner: ModuleRunner) -> schemas.ModuleItem:
         reason=runner.reason,
         exit_code=runner.state.exit_code,
         loop=f"{runner.loop.count}/{runner.loop.maxloop}",
+        starts=runner.starts,
+        failover=runner.failover_on,
+        suspended=list(runner.watch.off),
+        boot=effective(runner.config.service.boot, runner.memory.now.boot),
         resources=[
             schemas.ResourceItem(name=r.name, value=r.value, age=now - r.since, cause=r.cause)
             for r in runner.board.all()

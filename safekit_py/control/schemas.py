@@ -39,6 +39,10 @@ class ModuleItem(BaseModel):
     reason: str = Field(default="", description="why it is in this state, one line")
     exit_code: int = Field(default=0, description="what `state` exits with")
     loop: str = Field(default="", description="automatic actions taken of those granted")
+    starts: int = Field(default=0, description="how often the application was started since the agent began")
+    failover: bool = Field(default=True, description="whether automatic actions are taken")
+    suspended: list[str] = Field(default=[], description="patterns of the checkers that are switched off")
+    boot: str = Field(default="", description="whether it starts with the server: on, off, auto")
     resources: list[ResourceItem] = []
     report: dict[str, Any] = Field(default={}, description="what the module type shows")
     problems: list[ProblemItem] = []
@@ -103,6 +107,7 @@ class ClusterDocument(BaseModel):
     configured: bool
     key: str = Field(default="", description="fingerprint of the key, never the key")
     signature: str = Field(default="", description="fingerprint of cluster.xml; equal on all servers")
+    locked: str = Field(default="", description="why it must not be changed; empty: it may")
     nodes: list[ClusterNode] = []
     problems: list[ProblemItem] = []
 
@@ -111,3 +116,39 @@ class KeyBody(BaseModel):
     """A cluster key."""
 
     key: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class BootItem(BaseModel):
+    """Whether a module starts with the server."""
+
+    boot: str = Field(description="on, off, or auto: when it ran before")
+    configured: str = Field(description="what userconfig.xml says")
+    command: str = Field(description="what the command boot said, or empty")
+
+
+class CheckerItem(BaseModel):
+    """One checker."""
+
+    resource: str
+    when: str
+    action: str
+    rule: str = Field(description="the label of its failover rule")
+    value: str
+    cause: str = ""
+    state: str = Field(description="running, suspended, waiting to be enabled, or stopped")
+
+
+class LoopItem(BaseModel):
+    """The loop counter."""
+
+    count: int = Field(description="automatic actions in the present window")
+    maxloop: int
+    interval: float = Field(description="seconds that a window lasts; 0: nothing is counted")
+    elapsed: float = Field(description="seconds of it that have passed")
+    allowed: bool = Field(description="whether the next action would be taken")
+
+
+class LockBody(BaseModel):
+    """Why the cluster's configuration is locked."""
+
+    reason: str = Field(default="", max_length=256)

@@ -84,7 +84,15 @@ SCRIPTS: dict[tuple[State, State], tuple[str, ...]] = {
     (S.ALONE, S.WAIT): ("stop_sec", "stop_prim", "stop_both", TRANSITION),
     (S.UP, S.WAIT): ("stop_sec", "stop_prim", "stop_both", TRANSITION),
     (S.SECOND, S.WAIT): ("stop_sec", "stop_second", "stop_both", TRANSITION),
-    (S.WAIT, S.STOP): ("stop_sec", "stop_prim", "stop_second", "stop_both", "poststop"),
+    (S.WAIT, S.STOP): ("stop_sec", "stop_prim", "stop_second", "stop_both", "poststop", TRANSITION),
+}
+
+# Which checkers look in which state, by their ``when``. Those of ``pre`` look in every state but STOP.
+WATCHED: dict[State, tuple[str, ...]] = {
+    S.UP: ("both", "prim", "custom"),
+    S.ALONE: ("both", "prim", "custom"),
+    S.PRIM: ("both", "prim", "custom"),
+    S.SECOND: ("both", "second", "custom"),
 }
 
 RESTART: dict[State, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -100,7 +108,7 @@ def _scripts(current: State, following: State, action: str) -> tuple[Step, ...]:
     for name in SCRIPTS[current, following]:
         forced = following is S.STOP and name.startswith("stop_")
         if name == TRANSITION:
-            steps.append(Enter(following, Readiness.TRANSIENT))
+            steps.append(Enter(following, Readiness.NOT_READY if following is S.STOP else Readiness.TRANSIENT))
         steps.append(Script(name, current, following, action, forced))
     return tuple(steps)
 
@@ -149,7 +157,7 @@ def stop(current: State, action: str = "stop", *, force: bool = False) -> tuple[
         down = fall(current, action)
         if force:
             down = tuple(s for s in down if not (isinstance(s, Script) and s.name != TRANSITION))
-    return (*down, Effect.REST, *_scripts(S.WAIT, S.STOP, action), Enter(S.STOP, Readiness.NOT_READY))
+    return (*down, Effect.REST, *_scripts(S.WAIT, S.STOP, action))
 
 
 def wait(current: State) -> tuple[Step, ...]:

@@ -32,6 +32,14 @@ class LoopCounter:
         counter = replace(counter, count=counter.count + 1)
         return counter, counter.count <= self.maxloop
 
+    def allows(self, now: float) -> bool:
+        """Whether the next automatic action at ``now`` would be granted."""
+        return self.record(now)[1]
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of the present window that have passed at ``now``; 0 when nothing is counted."""
+        return max(0.0, now - self.began) if self.count else 0.0
+
     def reset(self) -> LoopCounter:
         """A person has acted: start anew."""
         return replace(self, count=0)

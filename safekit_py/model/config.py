@@ -1,7 +1,8 @@
 """What userconfig.xml and cluster.xml say, as frozen values.
 
-The engine knows ``Service`` and ``User``; every other element's value is built by the plugin that contributed the
-element and stands in ``ModuleConfig.elements`` under its path below ``<service>`` (``farm``, ``vip``, ``check/tcp``).
+The engine knows ``Service``, ``User`` and ``Failover``; every other element's value is built by the plugin that
+contributed the element and stands in ``ModuleConfig.elements`` under its path below ``<service>`` (``farm``, ``vip``,
+``check/tcp``).
 All durations are seconds.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from safekit_py.model.rules import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,21 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Failover:
+    """``<failover>``: rules of the user's own.
+
+    :param extends: whether the rules that checkers bring count too; a rule of the same label replaces such a one.
+    :param period: seconds; ``handle_time`` is a multiple of it. Rules are evaluated at each change of a resource.
+    :param handle_time: seconds for which an action must be wished without interruption before it is taken.
+    """
+
+    extends: bool = True
+    period: float = 5.0
+    handle_time: float = 15.0
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleConfig:
     """A whole userconfig.xml after macros and defaults.
 
@@ -61,6 +79,7 @@ class ModuleConfig:
     user: User | None = None
     elements: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     macros: tuple[tuple[str, str], ...] = ()
+    failover: Failover = Failover()
 
     def all(self, path: str) -> tuple[Any, ...]:
         """The values of the elements at ``path``, empty when there is none."""

@@ -63,6 +63,11 @@ class Paths:
         return self.var / "cluster/cluster.key"
 
     @property
+    def cluster_lock(self) -> Path:
+        """There while the cluster's configuration must not be changed; it holds the reason."""
+        return self.var / "cluster/lock"
+
+    @property
     def node_name(self) -> Path:
         """The name of this server in cluster.xml, one line; without the file the host name counts."""
         return self.var / "cluster/node"

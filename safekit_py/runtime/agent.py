@@ -9,24 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shlex
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safekit_py.bundle import install as bundle
+from safekit_py.config.checked import Checked
+from safekit_py.core import boot
 from safekit_py.errors import ConfigError, NotFoundError, Problem, SafekitError, StateError
 from safekit_py.model.config import Cluster
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
-from safekit_py.model.state import Severity, State
+from safekit_py.model.state import Severity
 from safekit_py.runtime import configcheck, identity, plugins
 from safekit_py.runtime.files import write_atomically
+from safekit_py.runtime.memory import boot_id
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
 log = logging.getLogger("safekit.agent")
 STOP_LIMIT = 20.0  # seconds that a stopping agent gives its modules beyond their scripts
+REBOOT = "SAFEKIT_REBOOT"  # environment: the command that reboots this server
 
 
 class Agent:
@@ -51,35 +57,47 @@ class Agent:
         await asyncio.to_thread(self._write_command)
         await self.load_cluster()
         await asyncio.to_thread(bundle.recover, self.paths)
-        names = [m.name for m in bundle.installed(self.paths)]
-        await asyncio.gather(*(self._load(name) for name in names))
+        await self._load_all([m.name for m in bundle.installed(self.paths)])
+        same_boot = await asyncio.to_thread(self._same_boot)
         for runner in self.runners.values():
-            started, _ = runner.wish.read()
-            boot = runner.config.service.boot
-            if boot == "on" or (started and boot != "off"):
-                self._resume(runner, runner.config.service.boot_delay)
+            decided = boot.effective(runner.config.service.boot, runner.memory.now.boot)
+            if boot.starts(decided, started=runner.memory.now.started, same_boot=same_boot):
+                self._resume(runner, 0.0 if same_boot else runner.config.service.boot_delay)
+
+    def _same_boot(self) -> bool:
+        """Whether an agent has run before in the present boot of the server; from now on, one has."""
+        path, now = self.paths.var / "boot", boot_id()
+        before = path.read_text() if path.exists() else ""
+        if before != now:
+            with contextlib.suppress(OSError):
+                write_atomically(path, now.encode())
+        return before == now
 
     @staticmethod
     def _resume(runner: ModuleRunner, delay: float) -> None:
         """Start a module that ran before, or that starts with the server, after ``boot_delay`` seconds."""
 
         def submit() -> None:
-            if runner.state is State.STOP and not runner.busy:
+            if runner.stopped:
                 runner.submit(Verb.START, "it starts with the agent", person=False, run=runner.resume)
 
         asyncio.get_running_loop().call_later(delay, submit)
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""
-        runners = [r for r in self.runners.values() if r.state is not State.STOP or r.busy]
-        wishes = {r.name: r.wish.read() for r in runners}
-        done = [r.submit(Verb.STOP, "the agent stops", person=False) for r in runners]
+        before = {r: r.memory.now for r in self.runners.values()}
+        await self.stop_all("the agent stops", person=False)
+        for runner, memory in before.items():
+            runner.memory.write(started=memory.started, reason=memory.reason)
+        await asyncio.gather(*(r.shutdown() for r in self.runners.values()))
+
+    async def stop_all(self, cause: str, *, person: bool) -> None:
+        """Stop every module that runs; returns when all are stopped, or after the time that their scripts may take."""
+        runners = [r for r in self.runners.values() if not r.stopped]
+        done = [r.submit(Verb.STOP, cause, person=person) for r in runners]
         limit = max((self._stop_time(r) for r in runners), default=0.0)
         if done:
             await asyncio.wait(done, timeout=limit)
-        for runner in runners:
-            runner.wish.write(*wishes[runner.name])
-        await asyncio.gather(*(r.shutdown() for r in self.runners.values()))
 
     @staticmethod
     def _stop_time(runner: ModuleRunner) -> float:
@@ -112,6 +130,7 @@ class Agent:
         :return: the warnings.
         """
         async with self._changing:
+            self._refuse_locked()
             self._refuse_while_running()
             cluster, problems = await configcheck.check_cluster_bytes(source)
             if cluster is None:
@@ -126,15 +145,49 @@ class Agent:
             await self._reload_all()
             return tuple(problems)
 
-    async def set_key(self, key: bytes) -> None:
-        """Take the cluster's key; refused while a module runs."""
+    async def deconfigure_cluster(self) -> None:
+        """Forget cluster.xml and this server's name in it; refused while a module runs."""
         async with self._changing:
+            self._refuse_locked()
             self._refuse_while_running()
-            await asyncio.to_thread(write_atomically, self.paths.cluster_key, f"{key.hex()}\n".encode(), 0o600)
+            for path in (self.paths.cluster_xml, self.paths.node_name):
+                path.unlink(missing_ok=True)
             await self._reload_all()
 
+    async def set_key(self, key: bytes | None) -> None:
+        """Take the cluster's key, or forget it; refused while a module runs."""
+        async with self._changing:
+            self._refuse_locked()
+            self._refuse_while_running()
+            if key is None:
+                self.paths.cluster_key.unlink(missing_ok=True)
+            else:
+                await asyncio.to_thread(write_atomically, self.paths.cluster_key, f"{key.hex()}\n".encode(), 0o600)
+            await self._reload_all()
+
+    @property
+    def cluster_lock(self) -> str:
+        """Why the cluster's configuration must not be changed, or empty."""
+        try:
+            return self.paths.cluster_lock.read_text() or "locked"
+        except OSError:
+            return ""
+
+    def lock_cluster(self, reason: str | None) -> None:
+        """Refuse changes of cluster.xml and key for this reason, or allow them again with None."""
+        if reason is None:
+            self.paths.cluster_lock.unlink(missing_ok=True)
+        else:
+            write_atomically(self.paths.cluster_lock, (reason or "locked").encode())
+
+    def _refuse_locked(self) -> None:
+        if why := self.cluster_lock:
+            raise StateError(
+                Problem("cluster.locked", f"the cluster's configuration is locked: {why}", "safekit-py cluster unlock")
+            )
+
     def _refuse_while_running(self) -> None:
-        running = [r.name for r in self.runners.values() if r.state is not State.STOP or r.busy]
+        running = [r.name for r in self.runners.values() if not r.stopped]
         if running:
             names = ", ".join(running)
             raise StateError(
@@ -145,33 +198,26 @@ class Agent:
 
     async def _reload_all(self) -> None:
         await self.load_cluster()
-        for name in list(self.runners) + list(self.broken):
-            await self._load(name)
+        await self._load_all([*self.runners, *self.broken])
 
     # --- modules --------------------------------------------------------------------------------
 
+    async def _load_all(self, names: Iterable[str]) -> None:
+        """(Re)build the runners of these installed modules; their configurations are read in one child process."""
+        chosen = list(names)
+        checked = await configcheck.check_modules([self.paths.userconfig(name) for name in chosen])
+        await asyncio.gather(*(self._build(name, each) for name, each in zip(chosen, checked, strict=True)))
+
     async def _load(self, name: str) -> None:
         """(Re)build the runner of an installed module from its files; the old one must be stopped."""
-        checked = await configcheck.check_module(self.paths.userconfig(name))
+        await self._load_all([name])
+
+    async def _build(self, name: str, checked: Checked) -> None:
         old = self.runners.pop(name, None)
         if old is not None:
             await old.shutdown()
         self.broken.pop(name, None)
-        problems = [p for p in checked.problems if p.severity == "error"]
-        if checked.config is not None:
-            kind = self.manager.module_types().get(checked.config.service.mode)
-            if kind is None:
-                modes = ", ".join(sorted(self.manager.module_types()))
-                problems.append(
-                    Problem(
-                        "config.unknown-mode",
-                        f"no plugin brings the mode {checked.config.service.mode}",
-                        f"one of: {modes}",
-                    )
-                )
-            elif not self.cluster_problems:
-                problems += [p for p in kind.check(checked.config, self.cluster) if p.severity == "error"]
-        problems += self.cluster_problems
+        problems = self._unfit(checked)
         if problems or checked.config is None:
             self.broken[name] = tuple(problems)
             return
@@ -185,9 +231,38 @@ class Agent:
             cluster_key=self.key,
             module_id=identity.module_id(self.paths, name),
             publish=self._publish,
+            ask=self.ask,
+            reboot=self._reboot,
         )
         await runner.recover()
         self.runners[name] = runner
+
+    def _unfit(self, checked: Checked) -> list[Problem]:
+        """Why a module of this configuration cannot run on this server."""
+        problems = [p for p in checked.problems if p.severity == "error"]
+        if checked.config is None:
+            return [*problems, *self.cluster_problems]
+        kind = self.manager.module_types().get(checked.config.service.mode)
+        if kind is None:
+            modes = ", ".join(sorted(self.manager.module_types()))
+            mode = checked.config.service.mode
+            problems.append(Problem("config.unknown-mode", f"no plugin brings the mode {mode}", f"one of: {modes}"))
+        elif not getattr(kind, "clustered", True):
+            return problems
+        elif not self.cluster_problems:
+            problems += [p for p in kind.check(checked.config, self.cluster) if p.severity == "error"]
+        return [*problems, *self.cluster_problems]
+
+    def ask(self, name: str) -> Mapping[str, Any]:
+        """What a module of this server does; see ``ModuleContext.ask``."""
+        runner = self.runners.get(name)
+        if runner is None:
+            return {}
+        return {"state": runner.state.value, "readiness": runner.readiness.value, "starts": runner.starts}
+
+    @staticmethod
+    def _reboot() -> None:
+        subprocess.Popen(shlex.split(os.environ.get(REBOOT, "systemctl reboot")), start_new_session=True)
 
     def runner(self, name: str) -> ModuleRunner:
         """The runner of a module that is installed and configured.
@@ -211,11 +286,7 @@ class Agent:
     async def command(self, name: str, verb: Verb, identity_: str | None) -> asyncio.Future[None]:
         """Ask a module for something; before a start its files are read again, so that edits count."""
         async with self._changing:
-            stopped = name in self.broken or (
-                self.runners[name].state is State.STOP and not self.runners[name].busy
-                if name in self.runners
-                else False
-            )
+            stopped = name in self.broken or (name in self.runners and self.runners[name].stopped)
             if verb is Verb.START and stopped:
                 await self._load(name)
             runner = self.runner(name)
@@ -234,7 +305,7 @@ class Agent:
         """
         async with self._changing:
             running = self.runners.get(name)
-            if running is not None and (running.state is not State.STOP or running.busy):
+            if running is not None and not running.stopped:
                 raise StateError(
                     Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
                 )
@@ -255,7 +326,7 @@ class Agent:
         """Remove a stopped module; its log and what its application kept in $SAFEUSERVAR stay."""
         async with self._changing:
             runner = self.runners.get(name)
-            if runner is not None and (runner.state is not State.STOP or runner.busy):
+            if runner is not None and not runner.stopped:
                 raise StateError(
                     Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
                 )

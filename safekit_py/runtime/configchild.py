@@ -19,10 +19,10 @@ from safekit_py.model.config import ModuleConfig
 from safekit_py.runtime import plugins
 from safekit_py.runtime.configcheck import Request
 
-LATER = ("mirror", "light")  # modes of SafeKit that are not there yet
+LATER = ("mirror",)  # modes of SafeKit that are not there yet
 
 
-def answer(request: Request) -> Checked | CheckedCluster:
+def answer(request: Request, manager: plugins.Manager | None = None) -> Checked | CheckedCluster:
     """Check one file."""
     outcome = CheckedCluster if request.cluster else Checked
     data = request.data
@@ -36,7 +36,7 @@ def answer(request: Request) -> Checked | CheckedCluster:
             return outcome(None, (problem,))
     if request.cluster:
         return check_cluster(data, request.name)
-    manager = plugins.load()
+    manager = manager or plugins.load()
     checked = check(data, request.name, manager.elements(), macros=dict(request.macros))
     if checked.config is None:
         return checked
@@ -68,7 +68,9 @@ def main() -> None:
     requests: list[Request] = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent, see above
     # What a plugin prints must not get between the bytes of the answer.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
-    pickle.dump([answer(each) for each in requests], out)
+    # One set of plugins for all the files of a run: loading them takes longer than a check.
+    manager = None if all(each.cluster for each in requests) else plugins.load()
+    pickle.dump([answer(each, manager) for each in requests], out)
     out.flush()
 
 

@@ -98,31 +98,41 @@ class ScriptRunner:
         path = self.paths.module(self.name) / "bin" / script
         return path if path.exists() or path.is_symlink() else None
 
-    async def run(self, step: Script) -> bool:
+    async def run(self, step: Script, more: tuple[str, ...] = ()) -> bool:
         """Run one step; False when the module has no such script.
 
+        :param more: arguments after those of the contract.
         :raises ScriptFailed: it exited with a status other than 0, or was killed at its time limit.
         """
-        path = self.find(step.name)
+        if self.user is None:
+            return False
+        limit = self.user.forcestoptimeout if step.forced else self.user.nicestoptimeout
+        return await self._named(step.name, (*step.arguments, *more), limit)
+
+    async def run_hook(self, name: str, arguments: tuple[str, ...] = ()) -> bool:
+        """Run a script that belongs to no change of state; as :meth:`run`."""
+        return self.user is not None and await self._named(name, arguments, self.user.nicestoptimeout)
+
+    async def _named(self, name: str, arguments: tuple[str, ...], limit: float) -> bool:
+        path = self.find(name)
         if path is None or self.user is None:
             return False
         refuse_if_unsafe(path)
-        limit = self.user.forcestoptimeout if step.forced else self.user.nicestoptimeout
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sink = self.log if self.user.logging == "userlog" else Path(os.devnull)
         with sink.open("ab") as output:
-            status = await self._run(path, step.arguments, environment(self.name, self.paths, self.user), output, limit)
+            status = await self._run(path, arguments, environment(self.name, self.paths, self.user), output, limit)
         if status is None:
             raise ScriptFailed(
                 Problem(
                     "script.timeout",
-                    f"{step.name} did not end in {limit:g} s; its process group was killed",
+                    f"{name} did not end in {limit:g} s; its process group was killed",
                     "see the user log; nicestoptimeout and forcestoptimeout of <user> set the limit",
                 )
             )
         if status:
             raise ScriptFailed(
-                Problem("script.failed", f"{step.name} ended with status {status}", f"see the user log {self.log}")
+                Problem("script.failed", f"{name} ended with status {status}", f"see the user log {self.log}")
             )
         return True
 

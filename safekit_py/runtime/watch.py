@@ -1,72 +1,246 @@
-"""Runs a module's checkers, each in a task of its own, so that one that raises or ends disturbs nothing else."""
+"""Runs a module's checkers, each in a task or a thread of its own, so that a broken one disturbs nothing else.
+
+Flows through it: checkers in, values of their resources out. A checker that raises, ends, or is silent for longer than
+its own limit sets its resource to ``unknown`` with the reason, and is started again after a pause.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
 from safekit_py.model.plugin import Checker
 from safekit_py.model.state import Status
 from safekit_py.runtime.board import Board
 
-NO_ACTION = "noaction"
 BACKOFF = (1.0, 5.0, 30.0)  # seconds before a checker that broke is started again
+SOUND = 60.0  # seconds that a checker must have run well for the next pause to be the shortest again
+THREAD_END = 2.0  # seconds that a thread gets to end
+CUSTOM = "custom"  # checkers of this ``when`` run only once somebody has enabled them
+
+Guarded = Callable[[str, Awaitable[None]], Awaitable[None]]
+
+
+async def _plain(_name: str, run: Awaitable[None]) -> None:
+    await run
+
+
+async def _kept(run: Awaitable[None]) -> None:
+    """asyncio would hand a SystemExit on to the whole agent."""
+    try:
+        await run
+    except SystemExit as error:
+        raise RuntimeError(f"SystemExit: {error}") from error
+
+
+@dataclass(slots=True)
+class Watched:
+    """One checker: ``state`` is running, suspended (switched off), or waiting (to be enabled)."""
+
+    checker: Checker
+    phase: str
+    state: str = "waiting"
+    heard: float = 0.0  # when it last reported or was started, seconds of the monotonic clock
+    task: asyncio.Task[None] | None = None
+    thread: threading.Thread | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Watch:
-    """A set of checkers that run together.
+    """The checkers of one module, by the phase of its life in which they run.
 
-    :param fallen: called with a checker and the cause when its resource goes down.
+    :param guarded: wraps the run of a coroutine checker, so that one which blocks the event loop can be ended.
     """
 
-    def __init__(self, board: Board, fallen: Callable[[Checker, str], None]) -> None:
-        self._board = board
-        self._fallen = fallen
-        self._tasks: list[asyncio.Task[None]] = []
-        self._checkers: list[Checker] = []
-        self._changed = asyncio.Event()
+    def __init__(self, board: Board, guarded: Guarded = _plain) -> None:
+        self._board, self._guarded = board, guarded
+        self._all: dict[str, Watched] = {}
+        self._off: set[str] = set()
+        self._enabled: set[str] = set()
 
-    def start(self, checkers: Iterable[Checker]) -> None:
-        """Run these checkers; each resource begins as ``init``."""
+    def start(self, phase: str, checkers: Iterable[Checker]) -> None:
+        """Run these checkers; each resource begins as ``init``. Those that a person switched off wait."""
         for checker in checkers:
-            self._checkers.append(checker)
-            self._board.set(checker.resource, Status.INIT.value, "checker started")
-            self._tasks.append(asyncio.create_task(self._run(checker), name=checker.resource))
+            entry = Watched(checker, phase)
+            self._all[checker.resource] = entry
+            self._settle(entry)
 
-    async def stop(self) -> None:
-        """End them all; their resources are forgotten."""
-        for task in self._tasks:
+    async def stop(self, phase: str) -> None:
+        """End all of a phase; their resources are forgotten."""
+        gone = [entry for entry in self._all.values() if entry.phase == phase]
+        for entry in gone:
+            del self._all[entry.checker.resource]
+        await asyncio.gather(*(self._end(entry) for entry in gone))
+
+    async def replace(self, phase: str, checkers: Iterable[Checker]) -> list[str]:
+        """Change the checkers of a running phase; one whose configuration is the same goes on undisturbed.
+
+        :return: the resources whose checkers were started, changed or ended.
+        """
+        wanted = {checker.resource: checker for checker in checkers}
+        old = {name: entry for name, entry in self._all.items() if entry.phase == phase}
+        gone = [e for name, e in old.items() if name not in wanted or not same(e.checker, wanted[name])]
+        for entry in gone:
+            del self._all[entry.checker.resource]
+        await asyncio.gather(*(self._end(entry) for entry in gone))
+        new = [checker for name, checker in wanted.items() if name not in self._all]
+        self.start(phase, new)
+        return sorted({e.checker.resource for e in gone} | {c.resource for c in new})
+
+    def entries(self) -> list[Watched]:
+        """Every checker, by resource."""
+        return [self._all[name] for name in sorted(self._all)]
+
+    @property
+    def off(self) -> tuple[str, ...]:
+        """The patterns that are switched off."""
+        return tuple(sorted(self._off))
+
+    async def switch(self, pattern: str, *, on: bool) -> list[str]:
+        """Switch checkers off, or on again, by a pattern such as ``proc.*``; it holds until it is switched back.
+
+        :return: the resources of those that changed.
+        """
+        if on:
+            self._off = {each for each in self._off if not fnmatchcase(each, pattern)}
+        else:
+            self._off.add(pattern)
+        return await self._apply()
+
+    async def enable(self, resources: Iterable[str], *, on: bool) -> list[str]:
+        """Enable or disable single checkers of when="custom"."""
+        self._enabled = self._enabled | set(resources) if on else self._enabled - set(resources)
+        return await self._apply()
+
+    def forget_enabled(self) -> None:
+        """Every checker of when="custom" waits again; for a module that has stopped."""
+        self._enabled = set()
+
+    async def _apply(self) -> list[str]:
+        changed: list[str] = []
+        for entry in self.entries():
+            if entry.state != self._wanted(entry):
+                changed.append(entry.checker.resource)
+                await self._end(entry)
+                self._settle(entry)
+        return changed
+
+    def _wanted(self, entry: Watched) -> str:
+        name = entry.checker.resource
+        if any(fnmatchcase(name, pattern) for pattern in self._off):
+            return "suspended"
+        return "waiting" if entry.checker.when == CUSTOM and name not in self._enabled else "running"
+
+    def _settle(self, entry: Watched) -> None:
+        entry.state = self._wanted(entry)
+        if entry.state == "running":
+            self._board.set(entry.checker.resource, Status.INIT.value, "checker started")
+            entry.task = asyncio.create_task(self._run(entry), name=entry.checker.resource)
+
+    async def _end(self, entry: Watched) -> None:
+        task, entry.task = entry.task, None
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for checker in self._checkers:
-            self._board.drop(checker.resource)
-        self._tasks, self._checkers = [], []
+            await asyncio.gather(task, return_exceptions=True)
+        if self._all.get(entry.checker.resource) in (entry, None):
+            self._board.drop(entry.checker.resource)
 
-    async def all_up(self) -> None:
-        """Return when every checker that asks for an action is up."""
-        while any(c.action != NO_ACTION and self._board.get(c.resource) != Status.UP for c in self._checkers):
-            self._changed.clear()
-            await self._changed.wait()
+    # --- one checker ----------------------------------------------------------------------------
 
-    def down(self) -> list[str]:
-        """Names of the resources that are down."""
-        return [c.resource for c in self._checkers if self._board.get(c.resource) == Status.DOWN]
+    def _report(self, entry: Watched, status: str, cause: str) -> None:
+        if entry.task is not None:
+            entry.heard = time.monotonic()
+            self._board.set(entry.checker.resource, str(status), cause)
 
-    def _report(self, checker: Checker, status: str, cause: str) -> None:
-        before = self._board.get(checker.resource)
-        self._board.set(checker.resource, status, cause)
-        self._changed.set()
-        if status == Status.DOWN and before != Status.DOWN:
-            self._fallen(checker, cause)
-
-    async def _run(self, checker: Checker) -> None:
+    async def _run(self, entry: Watched) -> None:
         attempt = 0
         while True:
+            began = entry.heard = time.monotonic()
             try:
-                await checker.run(lambda status, cause: self._report(checker, status, cause))
-                cause = "the checker ended"
-            except (Exception, SystemExit) as error:  # a checker's fault shows as its own resource's
-                cause = f"the checker failed: {type(error).__name__}: {error}"
-            self._report(checker, Status.UNKNOWN.value, cause)
+                cause = await self._once(entry)
+            except Exception as error:  # a checker's fault shows as its own resource's
+                cause = f"the checker failed: {_words(error)}"
+            self._board.set(entry.checker.resource, Status.UNKNOWN.value, cause)
+            attempt = 0 if time.monotonic() - began > SOUND else attempt
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
             attempt += 1
+
+    async def _once(self, entry: Watched) -> str:
+        """Run it until it ends, or is silent for too long; why, in words."""
+        limit: float | None = getattr(entry.checker, "limit", None)
+        run: Any = entry.checker.run
+
+        def report(status: str, cause: str) -> None:
+            self._report(entry, status, cause)
+
+        if inspect.iscoroutinefunction(run):
+            running = asyncio.ensure_future(_kept(self._guarded(entry.checker.resource, run(report))))
+        else:
+            running = asyncio.ensure_future(self._in_thread(entry, report))
+        try:
+            while True:
+                left = None if limit is None else entry.heard + limit - time.monotonic()
+                if left is not None and left <= 0:
+                    return f"the checker has said nothing for {limit:g} s"
+                await asyncio.wait((running,), timeout=left)
+                if running.done():
+                    running.result()
+                    return "the checker ended"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _in_thread(self, entry: Watched, report: Callable[[str, str], None]) -> None:
+        """A plain function in a daemon thread: one that never ends costs a thread, and nothing else."""
+        if entry.thread is not None and entry.thread.is_alive():
+            raise RuntimeError("its thread has not ended since it was told to")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        stop = entry.stop = threading.Event()
+        run: Any = entry.checker.run
+
+        def finish(error: BaseException | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        def hop(call: Callable[..., None], *values: Any) -> None:
+            if not stop.is_set() and not loop.is_closed():
+                loop.call_soon_threadsafe(call, *values)
+
+        def body() -> None:
+            try:
+                run(lambda status, cause: hop(report, status, cause), stop)
+            except Exception as error:
+                hop(finish, error)
+            except SystemExit as error:
+                exiting = RuntimeError(f"SystemExit: {error}")
+                exiting.__cause__ = error
+                hop(finish, exiting)
+            else:
+                hop(finish, None)
+
+        entry.thread = threading.Thread(target=body, name=entry.checker.resource, daemon=True)
+        entry.thread.start()
+        try:
+            await done
+        finally:
+            stop.set()
+            await asyncio.to_thread(entry.thread.join, THREAD_END)
+
+
+def _words(error: Exception) -> str:
+    """A fault in words; a SystemExit came as another error's text."""
+    return str(error) if isinstance(error.__cause__, SystemExit) else f"{type(error).__name__}: {error}"
+
+
+def same(one: Checker, other: Checker) -> bool:
+    """Whether two checkers of one resource do the same: both tell what they were made of, and it is equal."""
+    made = getattr(one, "config", None)
+    mine = (type(one), made, one.when, one.action)
+    return made is not None and mine == (type(other), getattr(other, "config", None), other.when, other.action)

@@ -13,6 +13,8 @@ from safekit_py.model.state import Severity
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.runner import Verb
 
+COMMANDS = ("start", "stop", "restart", "stopstart", "forcestop", "wait")
+
 
 def router(agent: Agent) -> APIRouter:
     """The routes for this agent."""
@@ -21,13 +23,19 @@ def router(agent: Agent) -> APIRouter:
     @routes.post("/modules/{name}/{verb}")
     async def command(name: str, verb: str, wait: bool = False, identity: str | None = None) -> schemas.Done:
         """start, stop, restart, stopstart, forcestop or wait; with ``wait`` the answer comes when it is done."""
-        if verb.upper() not in Verb.__members__:
-            names = ", ".join(v.name.lower() for v in Verb)
+        if verb not in COMMANDS:
+            names = ", ".join(COMMANDS)
             raise NotFoundError(Problem("command.unknown", f"{verb} is no command of a module", f"one of: {names}"))
         future = await agent.command(name, Verb[verb.upper()], identity)
         if wait:
             await asyncio.shield(future)
         return schemas.Done(done=future.done(), module=module_item(agent.runner(name)))
+
+    @routes.post("/shutdown")
+    async def shutdown() -> list[schemas.ModuleItem]:
+        """Stop every module of this server; the answer comes when all are stopped."""
+        await agent.stop_all("asked by an administrator (shutdown)", person=True)
+        return [module_item(runner) for _, runner in sorted(agent.runners.items())]
 
     @routes.put("/modules/{name}/log")
     async def write(name: str, entry: schemas.LogEntry) -> schemas.Done:

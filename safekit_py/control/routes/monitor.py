@@ -72,6 +72,7 @@ def router(agent: Agent) -> APIRouter:
             configured=bool(agent.cluster.nodes),
             key=key,
             signature=signature,
+            locked=agent.cluster_lock,
             nodes=nodes,
             problems=items(agent.cluster_problems),
         )

@@ -37,7 +37,7 @@ def test_the_short_forms(tmp_path):
     (tmp_path / "cluster.xml").write_bytes(CLUSTER)
 
     async def run():
-        assert (await configcheck.check_module(tmp_path / "userconfig.xml")).config.service.maxloop == 3
+        assert (await configcheck.check_modules([tmp_path / "userconfig.xml"]))[0].config.service.maxloop == 3
         assert (await configcheck.check_cluster(tmp_path / "cluster.xml"))[0].nodes == ("a",)
         assert (await configcheck.check_cluster_bytes(b"x"))[1][0].file == "cluster.xml"
 

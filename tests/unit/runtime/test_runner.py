@@ -7,7 +7,7 @@ import pytest
 
 from safekit_py.errors import Problem, SafekitError, StateError
 from safekit_py.hookspecs import hookimpl
-from safekit_py.model.config import Cluster, ModuleConfig, Service, User
+from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, User
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import CheckerType
 from safekit_py.model.state import State
@@ -65,7 +65,7 @@ class Switch:
 
 
 class Trial:
-    def __init__(self, tmp_path, *, maxloop=3, checkers=(), problems=()):
+    def __init__(self, tmp_path, *, maxloop=3, handle_time=0.0, checkers=(), problems=()):
         self.calls, self.events = [], []
         self.paths = Paths(tmp_path)
         self.bin = self.paths.module("app") / "bin"
@@ -84,7 +84,9 @@ class Trial:
         self.manager = plugins.Manager()
         self.manager.load_module("safekit_py.plugins.actions.basic")
         self.manager.register("trial", Plugin())
-        self.config = ModuleConfig(Service("trial", maxloop=maxloop), User(5.0, 5.0))
+        self.config = ModuleConfig(
+            Service("trial", maxloop=maxloop), User(5.0, 5.0), failover=Failover(handle_time=handle_time)
+        )
 
     def script(self, name, text="true"):
         path = self.bin / name
@@ -147,6 +149,7 @@ def test_start_and_stop_in_the_order_of_the_contract(tmp_path):
                 "transition UP WAIT stop",
                 "stop_both force WAIT STOP stop",
                 "poststop WAIT STOP stop",
+                "transition WAIT STOP stop",
             ]
 
     asyncio.run(main())
@@ -164,7 +167,7 @@ def test_a_start_that_always_fails_stops_by_maxloop_and_says_why(tmp_path):
             assert "maxloop" in trial.runner.reason
             assert "start_both ended with status 7" in trial.runner.reason
             assert "open" not in trial.calls
-            assert trial.runner.wish.read()[0] is False
+            assert trial.runner.memory.now.started is False
 
     asyncio.run(main())
 
@@ -271,7 +274,7 @@ def test_wait_stays_until_the_pre_checker_is_content(tmp_path):
             start = trial.runner.submit(Verb.START, "test", person=True)
             while str(trial.runner.readiness) != "NotReady" or trial.runner.state is not State.WAIT:
                 await asyncio.sleep(0.01)
-            assert trial.runner.reason == "waits for trial.switch"
+            assert trial.runner.reason == "waits: trial.switch is down; rule trial_switch"
             assert trial.order() == []
             gate.turn("up")
             await asyncio.wait_for(start, 5)
@@ -289,9 +292,9 @@ def test_the_wish_is_remembered(tmp_path):
     async def main():
         async with Trial(tmp_path) as trial:
             await trial.ask(Verb.START)
-            assert trial.runner.wish.read()[0] is True
+            assert trial.runner.memory.now.started is True
             await trial.ask(Verb.STOP)
-            assert trial.runner.wish.read()[0] is False
+            assert trial.runner.memory.now.started is False
 
     asyncio.run(main())
 

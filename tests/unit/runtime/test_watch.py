@@ -1,6 +1,8 @@
 """Checkers run side by side; a broken one shows as its own resource and nothing else."""
 
 import asyncio
+import time
+from dataclasses import dataclass
 
 from safekit_py.runtime import watch
 from safekit_py.runtime.board import Board
@@ -9,11 +11,17 @@ from safekit_py.runtime.board import Board
 class Fake:
     when = "both"
 
-    def __init__(self, resource, behave, action="restart"):
+    def __init__(self, resource, behave, action="restart", **more):
         self.resource, self.behave, self.action = resource, behave, action
+        self.__dict__.update(more)
 
     async def run(self, report):
         await self.behave(report)
+
+
+class Plain(Fake):
+    def run(self, report, stop):
+        self.behave(report, stop)
 
 
 async def up_for_ever(report):
@@ -37,52 +45,130 @@ async def falling(report):
     await asyncio.Event().wait()
 
 
-def play(*checkers, wait=0.1):
-    changes, fallen = [], []
+def values(board):
+    return {r.name: r.value for r in board.all()}
+
+
+def play(*checkers, wait=0.1, during=None):
+    changes = []
 
     async def main():
-        board = Board(lambda r, before: changes.append((r.name, before, r.value)))
-        running = watch.Watch(board, lambda c, cause: fallen.append((c.resource, cause)))
-        running.start(checkers)
+        board = Board(lambda r, before: changes.append((r.name, before, r.value, r.cause)))
+        running = watch.Watch(board)
+        running.start("run", checkers)
         await asyncio.sleep(wait)
-        state = {r.name: r.value for r in board.all()}
-        await running.stop()
+        state = values(board)
+        if during:
+            await during(running, board)
+        await running.stop("run")
         assert board.all() == []
         return state
 
-    return asyncio.run(main()), changes, fallen
+    return asyncio.run(main()), changes
 
 
 def test_a_failure_is_told_once():
-    state, changes, fallen = play(Fake("tcp.a", falling))
+    state, changes = play(Fake("tcp.a", falling))
     assert state == {"tcp.a": "down"}
-    assert fallen == [("tcp.a", "gone")]
-    assert changes == [("tcp.a", "init", "up"), ("tcp.a", "up", "down")]
+    assert changes == [("tcp.a", "init", "up", "fine"), ("tcp.a", "up", "down", "gone")]
 
 
 def test_a_raising_and_an_exiting_checker_disturb_nobody():
-    state, _, fallen = play(Fake("a.raises", raising), Fake("b.exits", leaving), Fake("c.works", up_for_ever))
+    state, changes = play(Fake("a.raises", raising), Fake("b.exits", leaving), Fake("c.works", up_for_ever))
     assert state == {"a.raises": "unknown", "b.exits": "unknown", "c.works": "up"}
-    assert fallen == []
+    assert ("a.raises", "init", "unknown", "the checker failed: RuntimeError: boom") in changes
+    assert ("b.exits", "init", "unknown", "the checker failed: SystemExit: 1") in changes
 
 
-def test_all_up_waits_for_those_that_ask_for_an_action():
-    async def main():
-        board = Board(lambda *_: None)
-        running = watch.Watch(board, lambda *_: None)
-        go = asyncio.Event()
+def test_a_silent_checker_is_unknown_and_is_started_again(monkeypatch):
+    monkeypatch.setattr(watch, "BACKOFF", (0.05,))
+    runs = []
 
-        async def later(report):
-            await go.wait()
-            report("up", "now")
-            await asyncio.Event().wait()
+    async def silent(report):
+        runs.append(1)
+        report("up", "once")
+        await asyncio.Event().wait()
 
-        running.start([Fake("a.late", later), Fake("b.silent", raising, action="noaction")])
-        waiting = asyncio.ensure_future(running.all_up())
+    _, changes = play(Fake("a.silent", silent, limit=0.05), wait=0.4)
+    assert ("a.silent", "up", "unknown", "the checker has said nothing for 0.05 s") in changes
+    assert len(runs) >= 2
+
+
+def test_a_plain_function_runs_in_a_thread_and_is_told_to_end():
+    ended = []
+
+    def looking(report, stop):
+        report("up", "from a thread")
+        stop.wait(10)
+        ended.append(stop.is_set())
+
+    state, _ = play(Plain("a.thread", looking))
+    assert state == {"a.thread": "up"}
+    assert ended == [True]
+
+
+def test_a_thread_that_hangs_costs_nobody_else_anything(monkeypatch):
+    monkeypatch.setattr(watch, "THREAD_END", 0.05)
+    monkeypatch.setattr(watch, "BACKOFF", (0.05,))
+
+    def hanging(report, stop):
+        time.sleep(1.5)
+
+    state, _ = play(Plain("a.hangs", hanging, limit=0.1), Fake("b.works", up_for_ever), wait=0.4)
+    assert state == {"a.hangs": "unknown", "b.works": "up"}
+
+
+def test_switched_off_a_checker_has_no_value_and_on_again_it_looks():
+    async def during(running, board):
+        assert await running.switch("tcp.*", on=False) == ["tcp.a"]
+        assert values(board) == {"ping.b": "up"}
+        assert [e.state for e in running.entries()] == ["running", "suspended"]
+        assert running.off == ("tcp.*",)
+        assert await running.switch("*", on=True) == ["tcp.a"]
         await asyncio.sleep(0.05)
-        assert not waiting.done()
-        go.set()
-        await asyncio.wait_for(waiting, 2)
-        await running.stop()
+        assert values(board) == {"ping.b": "up", "tcp.a": "up"}
 
-    asyncio.run(main())
+    play(Fake("tcp.a", up_for_ever), Fake("ping.b", up_for_ever), during=during)
+
+
+def test_a_custom_checker_waits_until_it_is_enabled():
+    async def during(running, board):
+        assert values(board) == {}
+        assert await running.enable(["proc.a"], on=True) == ["proc.a"]
+        await asyncio.sleep(0.05)
+        assert values(board) == {"proc.a": "up"}
+        await running.enable(["proc.a"], on=False)
+        assert values(board) == {}
+
+    play(Fake("proc.a", up_for_ever, when="custom"), during=during)
+
+
+@dataclass(frozen=True)
+class Made:
+    interval: float
+
+
+def test_replace_leaves_alone_what_is_made_of_the_same():
+    starts = []
+
+    async def counting(report):
+        starts.append(1)
+        await up_for_ever(report)
+
+    async def during(running, board):
+        same, changed = Fake("a.same", counting, config=Made(1.0)), Fake("b.changed", counting, config=Made(2.0))
+        assert await running.replace("run", [same, changed, Fake("d.new", counting)]) == [
+            "b.changed",
+            "c.gone",
+            "d.new",
+        ]
+        await asyncio.sleep(0.05)
+        assert values(board) == {"a.same": "up", "b.changed": "up", "d.new": "up"}
+        assert len(starts) == 5
+
+    play(
+        Fake("a.same", counting, config=Made(1.0)),
+        Fake("b.changed", counting, config=Made(1.0)),
+        Fake("c.gone", counting),
+        during=during,
+    )

@@ -1,0 +1,39 @@
+"""Routes of the cluster's configuration: take it, remove it, lock it against change."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from safekit_py.control import schemas
+from safekit_py.runtime.agent import Agent
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent."""
+    routes = APIRouter(prefix="/api/v1/cluster", tags=["configure"])
+
+    @routes.delete("/config")
+    async def deconfigure() -> schemas.Done:
+        """Forget cluster.xml; refused while a module runs."""
+        await agent.deconfigure_cluster()
+        return schemas.Done(done=True)
+
+    @routes.delete("/key")
+    async def forget_key() -> schemas.Done:
+        """Forget the cluster's key; refused while a module runs."""
+        await agent.set_key(None)
+        return schemas.Done(done=True)
+
+    @routes.put("/lock")
+    async def lock(body: schemas.LockBody) -> schemas.Done:
+        """Refuse every change of cluster.xml and key until it is unlocked."""
+        agent.lock_cluster(body.reason)
+        return schemas.Done(done=True)
+
+    @routes.delete("/lock")
+    async def unlock() -> schemas.Done:
+        """Allow changes again."""
+        agent.lock_cluster(None)
+        return schemas.Done(done=True)
+
+    return routes

@@ -1,0 +1,125 @@
+"""Evaluates a module's failover rules whenever a resource changes, and hands on what is due.
+
+What is decided stands in ``safekit_py.core.rules``; this shell brings it the resources and the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from safekit_py.core.rules import Decision, Explained, Gate, Held, combine, decide, down, explain, gate, ready
+from safekit_py.model.config import Failover
+from safekit_py.model.plugin import Checker
+from safekit_py.model.rules import Rule
+from safekit_py.runtime.board import Board
+
+NO_ACTION = "noaction"
+LOCAL = "local"
+
+
+def label(checker: Checker) -> str:
+    """The label of a checker's rule."""
+    return str(getattr(checker, "rule", "") or checker.resource.replace(".", "_", 1))
+
+
+def default_rules(checkers: Iterable[Checker]) -> tuple[Rule, ...]:
+    """One rule for each label: an action follows when any of its checkers' resources is down."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for checker in checkers:
+        if checker.action != NO_ACTION:
+            found.setdefault((label(checker), checker.action), []).append(checker.resource)
+    return tuple(down(name, resources, action) for (name, action), resources in found.items())
+
+
+class FailoverWatch:
+    """The rules of one module at work.
+
+    :param ranks: rank of each action.
+    :param may_act: whether an action may be taken now; what is due meanwhile is taken when ``touch`` is called next.
+    :param act: takes the action that is due.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        ranks: Mapping[str, int],
+        may_act: Callable[[str], bool],
+        act: Callable[[Decision], None],
+    ) -> None:
+        self._board, self._ranks, self._may_act, self._act = board, ranks, may_act, act
+        self.rules: tuple[Rule, ...] = ()
+        self._handle_time = 15.0
+        self._held = Held()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pending = False
+        self._changed = asyncio.Event()
+
+    def configure(self, checkers: Iterable[Checker], failover: Failover) -> None:
+        """Take the rules of these checkers and of the configuration."""
+        self.rules = combine(default_rules(checkers), failover)
+        self._handle_time = failover.handle_time
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget how long actions have been wished; an action has been taken, or the module is stopped."""
+        self._held = Held()
+        self._cancel()
+
+    def resources(self, simulated: Mapping[str, str] | None = None) -> dict[tuple[str, str], str]:
+        """What the rules see; simulated values win."""
+        seen = {(LOCAL, r.name): r.value for r in self._board.all()}
+        for name, value in (simulated or {}).items():
+            side, _, rest = name.partition(".")
+            seen[(side, rest) if side in (LOCAL, "remote") and "." in rest else (LOCAL, name)] = value
+        return seen
+
+    def gate(self) -> Gate:
+        """Whether a module in WAIT may go on."""
+        return gate(self.rules, self.resources())
+
+    def ready(self) -> Gate:
+        """Whether clients may be let in."""
+        return ready(self.rules, self.resources())
+
+    def explain(self, simulated: Mapping[str, str] | None = None) -> tuple[Explained, ...]:
+        """Each rule, whether it holds, and what would follow."""
+        args = (self.rules, self.resources(simulated), self._held, time.monotonic(), self._handle_time, self._ranks)
+        return explain(*args)
+
+    def touch(self) -> None:
+        """Something has changed: look soon, once for all that changes in this turn of the event loop."""
+        self._changed.set()
+        if not self._pending:
+            self._pending = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    async def until(self, look: Callable[[], bool], pause: float) -> bool:
+        """Wait for a change that makes ``look`` true; False after ``pause`` seconds."""
+        try:
+            async with asyncio.timeout(pause):
+                while not look():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._pending = False
+        self._cancel()
+        now = time.monotonic()
+        decision = decide(self.rules, self.resources(), self._held, now, self._handle_time, self._ranks)
+        self._held = decision.held
+        if decision.action:
+            if self._may_act(decision.action):
+                self.reset()
+                self._act(decision)
+        elif decision.due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, decision.due - now), self._look)

@@ -1,0 +1,127 @@
+"""Carries out the steps of a plan: scripts, checkers and the module type, in the order that the automaton says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from safekit_py.core.automaton import WATCHED, Effect, Enter, Script, Step
+from safekit_py.core.rules import Gate
+from safekit_py.model.state import Readiness, Severity, State
+from safekit_py.runtime.requests import Interrupted
+from safekit_py.runtime.scripts import ScriptFailed
+
+if TYPE_CHECKING:
+    from safekit_py.runtime.runner import ModuleRunner
+
+LOOK = 1.0  # seconds after which a wait says what it waits for
+
+
+class Steps:
+    """The plans of one module.
+
+    :param module: whose plans these are.
+    """
+
+    def __init__(self, module: ModuleRunner) -> None:
+        self._module = module
+        self.waiting = False  # the plan only waits now: anything may end it
+        self.phases: dict[str, tuple[str, ...]] = {}  # phases whose checkers run, and which these are
+
+    async def run(self, plan: tuple[Step, ...]) -> None:
+        """Carry out a plan.
+
+        :raises Interrupted: a request of higher rank came.
+        :raises ScriptFailed: a start script failed.
+        """
+        for step in plan:
+            if self._module.desk.must_end():
+                raise Interrupted
+            await self._step(step)
+
+    async def _step(self, step: Step) -> None:
+        runtime = self._module.runtime
+        if isinstance(step, Enter):
+            self._module.entered(step.state, step.readiness)
+        elif isinstance(step, Script):
+            await self._script(step)
+        elif step is Effect.AWAIT:
+            await self._wait(self._await())
+        elif step is Effect.PREPARE:
+            await runtime.prepare()
+        elif step is Effect.WATCH:
+            await self._start("run", WATCHED[self._module.state])
+            await self._wait(self._until_ready())
+        elif step is Effect.OPEN:
+            self._module.starts += 1
+            await runtime.open()
+        elif step is Effect.CLOSE:
+            await runtime.close()
+        elif step is Effect.UNWATCH:
+            await self._stop("run")
+        elif step is Effect.REST:
+            await self._stop("pre")
+        else:
+            await runtime.release()
+
+    async def _script(self, step: Script) -> None:
+        module, request = self._module, self._module.desk.current
+        try:
+            if await module.scripts.run(step, request.arguments if request else ()):
+                module.log(Severity.INFO, step.name, f"{' '.join(step.arguments)}: done")
+        except ScriptFailed as error:
+            # A stop script's status decides nothing: the forced stop follows anyway.
+            mild = not step.starts and error.code == "script.failed"
+            problem = replace(error.problems[0], severity="warning") if mild else error.problems[0]
+            module.log(Severity.WARNING if mild else Severity.ERROR, step.name, str(problem))
+            if module.desk.must_end():
+                raise Interrupted from error
+            if step.starts:
+                raise
+
+    async def _start(self, phase: str, whens: tuple[str, ...]) -> None:
+        await self._stop(phase)
+        self.phases[phase] = whens
+        self._module.watch.start(phase, self._module.checkers_of(whens))
+
+    async def _stop(self, phase: str) -> None:
+        self.phases.pop(phase, None)
+        await self._module.watch.stop(phase)
+
+    async def _wait(self, what: Awaitable[None]) -> None:
+        self.waiting = True
+        try:
+            self._module.failover.touch()
+            await self._module.desk.interruptible(what)
+        finally:
+            self.waiting = False
+
+    async def _await(self) -> None:
+        """In WAIT, until no rule asks to wait: the implicit wake-up."""
+        module = self._module
+        if "pre" not in self.phases:
+            await self._start("pre", ("pre",))
+        while not await module.failover.until(lambda: module.failover.gate().open, LOOK):
+            gate = module.failover.gate()
+            if gate.open:
+                break
+            module.reason = f"waits: {why(gate)}"
+            module.entered(State.WAIT, Readiness.TRANSIENT if gate.init and not gate.labels else Readiness.NOT_READY)
+        module.entered(State.WAIT, Readiness.TRANSIENT)
+
+    async def _until_ready(self) -> None:
+        """After the start scripts, until every watched thing has answered."""
+        module = self._module
+        while not await module.failover.until(lambda: module.failover.ready().open, LOOK):
+            module.reason = f"clients are let in when it is ready: {why(module.failover.ready())}"
+
+
+def why(gate: Gate) -> str:
+    """What keeps a gate shut, in words."""
+    parts = list(gate.causes)
+    if gate.labels:
+        parts.append(f"rule {', '.join(gate.labels)}")
+    if gate.init:
+        parts.append(f"no word yet of {', '.join(gate.init)}")
+    return "; ".join(parts)
