@@ -67,6 +67,89 @@ def genkey(session: Session, source: Path | None, force: bool, as_json: bool) ->
 
 
 @cluster.command()
+@click.option("--yes", is_flag=True, help="Do it: without a key, no farm and no mirror starts on this server.")
+@json_option
+@click.pass_obj
+def delkey(session: Session, yes: bool, as_json: bool) -> None:
+    """Forget the cluster's key on this server; refused while a module runs."""
+    _confirm(yes, "the key of this server is deleted; its farms and mirrors cannot start without one")
+    answer = session.call("DELETE", "/cluster/key")
+    emit(answer) if as_json else click.echo("cluster: the key is gone. Next: safekit-py cluster genkey")
+
+
+@cluster.command()
+@click.option("--yes", is_flag=True, help="Do it: without cluster.xml, no farm and no mirror starts on this server.")
+@json_option
+@click.pass_obj
+def deconfig(session: Session, yes: bool, as_json: bool) -> None:
+    """Forget cluster.xml on this server; refused while a module runs."""
+    _confirm(yes, "cluster.xml of this server is deleted; its farms and mirrors cannot start without one")
+    answer = session.call("DELETE", "/cluster/config")
+    emit(answer) if as_json else click.echo("cluster: not configured. Next: safekit-py cluster config FILE")
+
+
+def _confirm(yes: bool, what: str) -> None:
+    if not yes:
+        click.confirm(f"{what}. Go on?", abort=True, err=True)
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def confcheck(ctx: click.Context, file: Path, as_json: bool) -> None:
+    """Check a cluster.xml without taking it: every error at once. Works without an agent."""
+    from safekit_py.config.cluster import check_cluster  # noqa: PLC0415 - loaded only where needed
+
+    checked = check_cluster(file.read_bytes(), str(file))
+    good = checked.cluster is not None
+    if as_json:
+        emit({"file": str(file), "accepted": good, "problems": [p.as_dict() for p in checked.problems]})
+    else:
+        show_problems(checked.problems)
+        servers = f": {', '.join(checked.cluster.nodes)}" if checked.cluster else ""
+        click.echo(f"{file}: {'accepted' if good else 'refused'}{servers}")
+    if not good:
+        ctx.exit(FAILED)
+
+
+@cluster.command()
+@json_option
+@click.pass_obj
+def confinfo(session: Session, as_json: bool) -> None:
+    """Show the cluster.xml of this server, its fingerprint and the key's; compare them between servers."""
+    document = session.call("GET", "/cluster")
+    source = session.paths.cluster_xml
+    if as_json:
+        emit({key: document[key] for key in ("configured", "signature", "key", "locked")} | {"file": str(source)})
+        return
+    click.echo(f"{source}: {document['signature'] or 'not there'}")
+    click.echo(f"key: {document['key'] or 'none'}")
+    click.echo(f"locked: {document['locked'] or 'no'}")
+    if source.is_file():
+        click.echo(source.read_text(encoding="utf-8", errors="replace"))
+
+
+@cluster.command()
+@click.argument("reason", nargs=-1)
+@json_option
+@click.pass_obj
+def lock(session: Session, reason: tuple[str, ...], as_json: bool) -> None:
+    """Refuse every change of cluster.xml and key on this server until it is unlocked."""
+    answer = session.call("PUT", "/cluster/lock", json={"reason": " ".join(reason)[:256]})
+    emit(answer) if as_json else click.echo("cluster: locked. To change it: safekit-py cluster unlock")
+
+
+@cluster.command()
+@json_option
+@click.pass_obj
+def unlock(session: Session, as_json: bool) -> None:
+    """Allow changes of cluster.xml and key again."""
+    answer = session.call("DELETE", "/cluster/lock")
+    emit(answer) if as_json else click.echo("cluster: unlocked")
+
+
+@cluster.command()
 @json_option
 @click.pass_obj
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from safekit_py.cli import tables
-from safekit_py.cli.common import Group, Session, emit, from_items, json_option, show_problems
+from safekit_py.cli.common import Group, Session, emit, from_items, json_option, module_option, show_problems
 from safekit_py.errors import NotFoundError, Problem
 
 CHUNK = 1 << 20  # bytes
@@ -139,4 +139,35 @@ def list_(session: Session, as_json: bool) -> None:
         table.add_row(name, "installed", f"{session.paths.module(name)}")
     for item in shipped:
         table.add_row(item["name"], "shipped", item["title"])
+    tables.show(table)
+
+
+@module.command()
+@json_option
+@click.pass_obj
+def listid(session: Session, as_json: bool) -> None:
+    """Show the number of each installed module; its ports follow from it, so it is the same on every server."""
+    found = session.call("GET", "/module-ids")
+    if as_json:
+        emit(found)
+        return
+    table = tables.table("ID", "MODULE")
+    for name, number in sorted(found.items(), key=lambda item: item[1]):
+        table.add_row(str(number), name)
+    tables.show(table)
+
+
+@module.command()
+@module_option
+@json_option
+@click.pass_obj
+def getports(session: Session, module: str, as_json: bool) -> None:
+    """Show the ports that a module uses between the servers; a firewall must let them through."""
+    ports = session.call("GET", f"/modules/{module}/ports")
+    if as_json:
+        emit(ports)
+        return
+    table = tables.table("PORT", "PROTOCOL", "FOR")
+    for item in ports:
+        table.add_row(str(item["port"]), item["protocol"], item["purpose"])
     tables.show(table)

@@ -152,3 +152,17 @@ class LockBody(BaseModel):
     """Why the cluster's configuration is locked."""
 
     reason: str = Field(default="", max_length=256)
+
+
+class PortItem(BaseModel):
+    """A port that a firewall must let through."""
+
+    port: int
+    protocol: str
+    purpose: str
+
+
+class Told(BaseModel):
+    """What a script printed."""
+
+    output: str

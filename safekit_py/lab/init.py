@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -84,6 +85,9 @@ def _prepare(plan: dict[str, Any]) -> None:
     Path(base).mkdir(parents=True, exist_ok=True)
     _mount(f"/proc/self/fd/{held}", base, flags=MS_BIND)
     os.close(held)
+    # A host's start is a boot of its own.
+    Path("/run/boot_id").write_text(f"{uuid.uuid4()}\n")
+    _mount("/run/boot_id", "/proc/sys/kernel/random/boot_id", flags=MS_BIND)
     socket.sethostname(plan["host"])
     for name, value in (SWITCH_SETTINGS if plan["switch"] else SETTINGS).items():
         try:

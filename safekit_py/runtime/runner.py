@@ -230,6 +230,13 @@ class ModuleRunner:
             self.log(Severity.INFO, script, f"{' '.join(arguments)}: done".lstrip(": "))
         return ran
 
+    async def tell(self, script: str) -> str | None:
+        """What the script ``state`` or ``level`` prints, called with the state; None when there is none.
+
+        :raises ScriptFailed: it failed.
+        """
+        return await self._hooks.capture(script, (self.state.value, self.readiness.value))
+
     async def switch_checkers(self, pattern: str, *, on: bool) -> list[str]:
         """Switch checkers off or on, also for later runs of the agent; the resources of those that changed."""
         changed = await self.watch.switch(pattern, on=on)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import stat
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from safekit_py.core.automaton import Script
 from safekit_py.errors import Problem, SafekitError
@@ -23,6 +25,8 @@ from safekit_py.model.config import User
 from safekit_py.model.paths import Paths
 
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL of a script that ran out of time
+CAPTURED = 64 * 1024  # bytes of a script's output that are shown
+CAPTURE_LIMIT = 10.0  # seconds that such a script may take
 LOOK = 0.25  # seconds between two looks at the size of the user log
 
 
@@ -113,15 +117,36 @@ class ScriptRunner:
         """Run a script that belongs to no change of state; as :meth:`run`."""
         return self.user is not None and await self._named(name, arguments, self.user.nicestoptimeout)
 
+    async def capture(self, name: str, arguments: tuple[str, ...] = ()) -> str | None:
+        """What a script that belongs to no change of state prints; None when the module has none of that name.
+
+        :raises ScriptFailed: as :meth:`run`.
+        """
+        if self.user is None or self.find(name) is None:
+            return None
+        with tempfile.TemporaryFile() as output:
+            await self._into(output, name, arguments, CAPTURE_LIMIT, CAPTURED)
+            output.seek(0)
+            return output.read(CAPTURED).decode("utf-8", "replace")
+
     async def _named(self, name: str, arguments: tuple[str, ...], limit: float) -> bool:
-        path = self.find(name)
-        if path is None or self.user is None:
+        if self.user is None or self.find(name) is None:
             return False
-        refuse_if_unsafe(path)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sink = self.log if self.user.logging == "userlog" else Path(os.devnull)
         with sink.open("ab") as output:
-            status = await self._run(path, arguments, environment(self.name, self.paths, self.user), output, limit)
+            await self._into(output, name, arguments, limit)
+        return True
+
+    async def _into(
+        self, output: IO[bytes], name: str, arguments: tuple[str, ...], limit: float, largest: int = 0
+    ) -> None:
+        path = self.find(name)
+        assert path is not None
+        assert self.user is not None
+        refuse_if_unsafe(path)
+        env = environment(self.name, self.paths, self.user)
+        status = await self._run(path, arguments, env, output, limit, largest)
         if status is None:
             raise ScriptFailed(
                 Problem(
@@ -134,10 +159,15 @@ class ScriptRunner:
             raise ScriptFailed(
                 Problem("script.failed", f"{name} ended with status {status}", f"see the user log {self.log}")
             )
-        return True
 
     async def _run(
-        self, path: Path, arguments: tuple[str, ...], env: Mapping[str, str], output: BinaryIO, limit: float
+        self,
+        path: Path,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        output: IO[bytes],
+        limit: float,
+        largest: int,
     ) -> int | None:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -159,6 +189,9 @@ class ScriptRunner:
                 )
             ) from error
         self._group = process.pid
+        if largest:
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, largest))
         try:
             return await self._wait(process, limit)
         finally:

@@ -96,6 +96,11 @@ def router(agent: Agent) -> APIRouter:
             await runner.watch.enable(matching, on=verb == "enable")
         return _checkers(runner)
 
+    @routes.post("/modules/{name}/script/{script}")
+    async def tell(name: str, script: Literal["state", "level"]) -> schemas.Told:
+        """What the module's script of that name prints; empty when it has none."""
+        return schemas.Told(output=(await agent.runner(name).tell(script) or "").strip())
+
     @routes.get("/modules/{name}/loop")
     async def loop(name: str) -> schemas.LoopItem:
         """The loop counter."""

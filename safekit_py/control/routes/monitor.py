@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.runtime import identity
 from safekit_py.runtime.agent import Agent
 
 
@@ -49,6 +50,18 @@ def router(agent: Agent) -> APIRouter:
             schemas.PluginItem(name=p.name, origin=p.origin, hooks=list(p.hooks), problems=items(tuple(p.problems)))
             for p in agent.manager.plugins
         ]
+
+    @routes.get("/module-ids")
+    async def module_ids() -> dict[str, int]:
+        """The number of every installed module."""
+        return {name: identity.module_id(agent.paths, name) for name in sorted({*agent.runners, *agent.broken})}
+
+    @routes.get("/modules/{name}/ports")
+    async def ports(name: str) -> list[schemas.PortItem]:
+        """The ports that a module uses between the servers."""
+        port = agent.runner(name).report().get("port")
+        purpose = "heartbeats between the servers"
+        return [schemas.PortItem(port=port, protocol="udp", purpose=purpose)] if port else []
 
     @routes.get("/cluster")
     async def cluster() -> schemas.ClusterDocument:

@@ -142,3 +142,31 @@ def test_a_script_that_cannot_be_executed_says_why(module):
     module[0]("start_both", "no interpreter", 0o644)
     with pytest.raises(ScriptFailed, match=r"script\.not-executable"):
         run(module[1]())
+
+
+def test_a_script_beside_the_automaton_gets_its_own_arguments(module):
+    write, make = module
+    write("update", '#!/bin/sh\necho "$@"\n')
+    runner = make()
+    assert asyncio.run(runner.run_hook("update", ("UP", "UP")))
+    assert asyncio.run(runner.run_hook("config")) is False
+    assert runner.log.read_text() == "UP UP\n"
+
+
+def test_arguments_of_an_action_stand_after_those_of_the_contract(module):
+    write, make = module
+    write("start_both", '#!/bin/sh\nfor each in "$@"; do echo "$each"; done\n')
+    runner = make()
+    asyncio.run(runner.run(step(), ("-Services", "A, B")))
+    assert runner.log.read_text().splitlines() == ["WAIT", "UP", "start", "-Services", "A, B"]
+
+
+def test_what_a_script_prints_is_captured_up_to_a_bound(module):
+    write, make = module
+    write("state", '#!/bin/sh\necho "all well, $1"\n')
+    write("level", "#!/bin/sh\nyes 0123456789 | head -c 100000000\nexit 0\n")
+    runner = make()
+    assert asyncio.run(runner.capture("state", ("UP",))) == "all well, UP\n"
+    assert len(asyncio.run(runner.capture("level"))) <= 64 * 1024
+    assert asyncio.run(runner.capture("none")) is None
+    assert not runner.log.exists()
