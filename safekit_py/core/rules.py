@@ -1,57 +1,74 @@
-"""Failover rules: which action follows from the values of the resources, and when. Pure.
+"""Which action the failover rules ask for, and when it may be taken. Pure: (rules, resources, times) -> decision.
 
-Flows through it: rules, resources, what has been wished so far and the time in; a decision out.
+Flows through it: rules, the resources as they are now and what was wished before go in; a decision comes out, with the
+memory (``Held``) that the next call needs. A rule wishes its action while its condition is true.
 
 Invariants, held by tests/unit/core/test_rules.py:
 
-- an action is never taken before every look during its whole ``handle_time`` has found it wished;
-- the first look at or after that time takes it, unless another one that is due has a higher rank;
-- a gate is open exactly when none of its rules holds and none of the resources that they name is ``init``.
+- ``decide`` depends on nothing but its arguments; the order of the rules and of the resources plays no part;
+- an action is never taken before every ``decide`` over ``handle_time`` has found it wished, by whichever rules;
+- the first ``decide`` at or after that moment takes it while it is still wished and nothing of higher rank is due;
+- ``noaction`` is never taken;
+- a gate is open iff none of its rules is true and none of the resources that they name is ``init``;
+- with ``extends`` each label of the user's replaces the default rules of that label; without, only the user's count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from safekit_py.core.conditions import INIT, LOCAL, Resources, because, look, name_of, tests, text, value
 from safekit_py.model.config import Failover
-from safekit_py.model.rules import ALL, ANY, And, Expression, Not, Operand, Or, Rule, Test
+from safekit_py.model.rules import And, Expression, Not, Operand, Or, Rule, Test
 
-NO_ACTION, WAIT = "noaction", "wait"
-INIT, DOWN, UNKNOWN = "init", "down", "unknown"
-Resources = Mapping[tuple[str, str], str]
-"""(side, name) to value; a resource that is missing is ``unknown``."""
+__all__ = [
+    "And",
+    "Decision",
+    "Explained",
+    "Expression",
+    "Failover",
+    "Gate",
+    "Held",
+    "Not",
+    "Operand",
+    "Or",
+    "Resources",
+    "Rule",
+    "Seen",
+    "Test",
+    "combine",
+    "decide",
+    "down",
+    "explain",
+    "gate",
+    "ready",
+    "text",
+    "value",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Wished:
-    """An action that some rules ask for, and since when."""
-
-    action: str
-    since: float
+NO_ACTION = "noaction"
+WAIT = "wait"
+DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What has been wished without a break up to the last look."""
+    """Which actions are wished, since when (the clock of ``decide``) and by which rules; to be handed on unread."""
 
-    wished: tuple[Wished, ...] = ()
-
-    def since(self, action: str, now: float) -> float:
-        """Since when an action is wished; ``now`` when it was not."""
-        return next((each.since for each in self.wished if each.action == action), now)
+    wishes: Mapping[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of one look.
+    """What follows now.
 
-    :param action: to be taken now, or empty.
-    :param labels: the rules that ask for it.
-    :param wished: label and action of every rule that holds.
-    :param due: when the next of the wished actions is due, on the clock of ``now``; None: none is wished.
-    :param held: to be handed to the next look.
-    :param causes: why, in words.
+    :param action: what to do; empty when nothing is due.
+    :param labels: the rules that wish it, in order.
+    :param wished: label and action of every rule that is true.
+    :param due: when the earliest of the wished actions is due, perhaps already; None: none but ``noaction`` is wished.
+    :param held: for the next call. After an action was taken the caller starts from ``Held()``.
+    :param causes: why, in words; empty when nothing is due.
     """
 
     action: str
@@ -64,11 +81,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether a module may go on.
+    """Whether something may go on.
 
-    :param labels: the rules that hold it back.
-    :param init: resources that have not been seen yet, and hold it back.
-    :param causes: why, in words.
+    :param labels: the rules that hold it shut.
+    :param init: resources that are still ``init`` and keep it shut.
+    :param causes: why those rules do, in words.
     """
 
     open: bool
@@ -78,14 +95,23 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """One rule, seen against the resources.
+class Seen:
+    """An operand as a rule writes it, and name and value of each resource that it stands for."""
 
-    :param holds: whether its condition is true.
-    :param operands: every operand and the values that it stands for.
-    :param since: seconds for which its action has been wished; None when it does not hold.
-    :param left: seconds until it is due; None when it does not hold.
-    :param outcome: what follows, one phrase.
+    operand: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One rule as things are.
+
+    :param text: in the rule language.
+    :param causes: what makes it true, or false, in words.
+    :param since: seconds for which its action has been wished; None when the rule is false.
+    :param left: seconds until its action is due, 0 when it is; None when it is false or never taken.
+    :param taken: whether its action is the next one to be taken if nothing changes.
+    :param why: one phrase: when it is taken, or why not.
     """
 
     label: str
@@ -93,77 +119,47 @@ class Explained:
     origin: str
     line: int
     text: str
-    holds: bool
-    operands: tuple[tuple[str, str], ...]
+    true: bool
+    operands: tuple[Seen, ...]
+    causes: tuple[str, ...]
     since: float | None
     left: float | None
-    outcome: str
+    taken: bool
+    why: str
 
 
 def down(label: str, resources: Iterable[str], action: str) -> Rule:
-    """The default rule of checkers: ``action`` follows when one of their resources is down."""
-    tests = tuple(Test(_operand(name), True, DOWN) for name in resources)
-    return Rule(label, tests[0] if len(tests) == 1 else Or(tests), action, origin="default")
+    """The rule of checkers: the action follows when one of their resources is down.
 
-
-def _operand(name: str) -> Operand:
-    kind, _, ident = name.partition(".")
-    return Operand("local", kind, ident)
+    :param resources: names of this server's resources, ``class.id``, at least one.
+    :raises ValueError: there is none.
+    """
+    parts = [Test(Operand(LOCAL, kind, ident), True, DOWN) for kind, _, ident in (r.partition(".") for r in resources)]
+    if not parts:
+        raise ValueError(f"the rule {label} names no resource")
+    return Rule(label, parts[0] if len(parts) == 1 else Or(tuple(parts)), action, origin="default")
 
 
 def combine(defaults: Iterable[Rule], failover: Failover) -> tuple[Rule, ...]:
-    """The rules in force: the default ones unless ``extends`` is off, and the user's.
-
-    A user's rule takes the place of default ones with its label.
-    """
-    mine = {rule.label for rule in failover.rules}
-    kept = [rule for rule in defaults if rule.label not in mine] if failover.extends else []
-    return (*kept, *failover.rules)
+    """The rules in force: the defaults that the user's do not replace, then the user's."""
+    if not failover.extends:
+        return failover.rules
+    replaced = {each.label for each in failover.rules}
+    return (*(each for each in defaults if each.label not in replaced), *failover.rules)
 
 
-def instances(operand: Operand, resources: Resources) -> tuple[tuple[str, str], ...]:
-    """The resources that an operand stands for, each with its value."""
-    if operand.ident in (ANY, ALL):
-        head = f"{operand.kind}."
-        found = [(n, v) for (side, n), v in resources.items() if side == operand.side and n.startswith(head)]
-        return tuple(sorted(found))
-    name = f"{operand.kind}.{operand.ident}"
-    return ((name, resources.get((operand.side, name), UNKNOWN)),)
+def _true(rules: Iterable[Rule], resources: Resources) -> list[Rule]:
+    """The rules that are true, in an order that does not depend on how they came."""
+    found = [rule for rule in rules if value(rule.condition, resources)]
+    return sorted(found, key=lambda rule: (rule.label, rule.action))
 
 
-def value(condition: Expression, resources: Resources) -> bool:
-    """Whether a condition holds. ``?`` and ``*`` are both false when the class has no instance."""
-    if isinstance(condition, Test):
-        values = [(v == condition.value) == condition.equal for _, v in instances(condition.operand, resources)]
-        return all(values) and bool(values) if condition.operand.ident == ALL else any(values)
-    if isinstance(condition, Not):
-        return not value(condition.inner, resources)
-    if isinstance(condition, And):
-        return all(value(part, resources) for part in condition.parts)
-    return any(value(part, resources) for part in condition.parts)
-
-
-def tests(condition: Expression) -> Iterator[Test]:
-    """Every comparison in a condition, from left to right."""
-    if isinstance(condition, Test):
-        yield condition
-    elif isinstance(condition, Not):
-        yield from tests(condition.inner)
-    else:
-        for part in condition.parts:
-            yield from tests(part)
-
-
-def _causes(rules: Iterable[Rule], resources: Resources) -> tuple[str, ...]:
-    """The values that make rules hold, in words, each once."""
-    words: dict[str, None] = {}
-    for rule in rules:
-        for test in tests(rule.condition):
-            for name, seen in instances(test.operand, resources):
-                if (seen == test.value) == test.equal:
-                    side = "" if test.operand.side == "local" else f"{test.operand.side} "
-                    words[f"{side}{name} is {seen}"] = None
-    return tuple(words)
+def _wishes(true: Iterable[Rule], held: Held, now: float) -> dict[str, tuple[float, tuple[str, ...]]]:
+    """Each action that these rules wish: since when, and which of them do."""
+    labels: dict[str, list[str]] = {}
+    for rule in true:
+        labels.setdefault(rule.action, []).append(rule.label)
+    return {a: (held.wishes[a][0] if a in held.wishes else now, tuple(found)) for a, found in labels.items()}
 
 
 def decide(
@@ -174,42 +170,49 @@ def decide(
     handle_time: float,
     ranks: Mapping[str, int],
 ) -> Decision:
-    """What follows now.
+    """What is to be done now; see the module's invariants.
 
-    :param held: that of the last look's decision; ``Held()`` at first and after an action was taken.
-    :param now: seconds of a clock that never steps.
-    :param ranks: rank of each action; of several that are due at once, the highest is taken, then the first by name.
+    :param held: of the decision before, ``Held()`` at first.
+    :param now: seconds on a clock that never goes back.
+    :param handle_time: seconds for which an action must have been wished.
+    :param ranks: the rank of each action, 0 for one that is missing; of several that are due the highest is taken, of
+        equals the one of the first label.
     """
-    true = [rule for rule in rules if rule.action != NO_ACTION and value(rule.condition, resources)]
-    since = {rule.action: held.since(rule.action, now) for rule in true}
-    due = sorted((a for a, s in since.items() if now - s >= handle_time), key=lambda a: (-ranks.get(a, 0), a))
-    action = due[0] if due else ""
-    asking = [rule for rule in true if rule.action == action]
+    true = _true(rules, resources)
+    wishes = _wishes(true, held, now)
+    due = {a: since + handle_time for a, (since, _) in wishes.items() if a != NO_ACTION}
+    ripe = [a for a, moment in due.items() if now >= moment]
+    action = min(ripe, key=lambda a: (-ranks.get(a, 0), wishes[a][1], a), default="")
     return Decision(
         action,
-        tuple(rule.label for rule in asking),
+        wishes[action][1] if action else (),
         tuple((rule.label, rule.action) for rule in true),
-        min((s + handle_time for s in since.values()), default=None),
-        Held(tuple(Wished(a, s) for a, s in sorted(since.items()))),
-        _causes(asking, resources),
+        min(due.values(), default=None),
+        Held(wishes),
+        _causes([rule for rule in true if rule.action == action], resources),
     )
 
 
+def _causes(true: Iterable[Rule], resources: Resources) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(cause for rule in true for cause in because(rule.condition, resources)))
+
+
 def gate(rules: Iterable[Rule], resources: Resources) -> Gate:
-    """Whether a module in WAIT may go on: no rule asks to wait, and all that these rules name has been seen."""
+    """Whether a module in WAIT may go on: asked of the rules whose action is ``wait``."""
     return _gate([rule for rule in rules if rule.action == WAIT], resources)
 
 
 def ready(rules: Iterable[Rule], resources: Resources) -> Gate:
-    """Whether clients may be let in: no rule asks for anything, and all that the rules name has been seen."""
+    """Whether clients may be let in: asked of all rules that have an action."""
     return _gate([rule for rule in rules if rule.action != NO_ACTION], resources)
 
 
 def _gate(rules: list[Rule], resources: Resources) -> Gate:
-    true = [rule for rule in rules if value(rule.condition, resources)]
-    named = (pair for rule in rules for test in tests(rule.condition) for pair in instances(test.operand, resources))
-    init = tuple(sorted({name for name, seen in named if seen == INIT}))
-    return Gate(not true and not init, tuple(rule.label for rule in true), init, _causes(true, resources))
+    true = _true(rules, resources)
+    named = [pair for rule in rules for test in tests(rule.condition) for pair in look(test.operand, resources)]
+    init = tuple(sorted({name for name, found in named if found == INIT}))
+    labels = tuple(dict.fromkeys(rule.label for rule in true))
+    return Gate(not true and not init, labels, init, _causes(true, resources))
 
 
 def explain(
@@ -220,67 +223,41 @@ def explain(
     handle_time: float,
     ranks: Mapping[str, int],
 ) -> tuple[Explained, ...]:
-    """Every rule with what it sees and what follows; parameters as :func:`decide`."""
-    chosen = tuple(rules)
-    decision = decide(chosen, resources, held, now, handle_time, ranks)
-    wished = sorted({action for _, action in decision.wished}, key=lambda a: (-ranks.get(a, 0), a))
-    found: list[Explained] = []
-    for rule in chosen:
-        holds = value(rule.condition, resources)
-        acting = holds and rule.action != NO_ACTION
-        since = now - decision.held.since(rule.action, now) if acting else None
-        left = max(0.0, handle_time - since) if since is not None else None
+    """Each rule, in the order given, as :func:`decide` with the same arguments sees it."""
+    rules = tuple(rules)
+    wishes = _wishes(_true(rules, resources), held, now)
+    # What is due already is as good as due now: then the rank settles it, as in decide.
+    left = {a: max(0.0, since + handle_time - now) for a, (since, _) in wishes.items() if a != NO_ACTION}
+    following = min(left, key=lambda a: (left[a], -ranks.get(a, 0), wishes[a][1], a), default="")
+    found = []
+    for rule in rules:
+        action, true = rule.action, value(rule.condition, resources)
         found.append(
             Explained(
-                *(rule.label, rule.action, rule.origin, rule.line, text(rule), holds),
-                operands=tuple((str(t.operand), _shown(t.operand, resources)) for t in tests(rule.condition)),
-                since=since,
-                left=left,
-                outcome=_outcome(rule, holds, left, decision.action, wished),
+                *(rule.label, action, rule.origin, rule.line, text(rule), true),
+                operands=tuple(
+                    Seen(name_of(each), look(each, resources))
+                    for each in dict.fromkeys(test.operand for test in tests(rule.condition))
+                ),
+                causes=because(rule.condition, resources),
+                since=now - wishes[action][0] if true else None,
+                left=left.get(action) if true else None,
+                taken=true and action == following,
+                why=_why(action, left, following, ranks) if true else "not true",
             )
         )
     return tuple(found)
 
 
-def _shown(operand: Operand, resources: Resources) -> str:
-    found = instances(operand, resources)
-    if operand.ident not in (ANY, ALL):
-        return found[0][1]
-    return ", ".join(f"{name} {seen}" for name, seen in found) or "(no such resource)"
-
-
-def _outcome(rule: Rule, holds: bool, left: float | None, action: str, wished: list[str]) -> str:
-    if not holds:
-        return "does not hold"
-    if left is None:
-        return "holds; no action is asked for"
-    if rule.action == action:
-        return f"{action} is taken now"
-    if action:
-        return f"holds; {action} is taken now"
-    higher = f"; {wished[0]} has the higher rank" if wished[0] != rule.action else ""
-    return f"{rule.action} in {left:g} s, if it still holds then{higher}"
-
-
-# --- the rule language ------------------------------------------------------------------------------
-
-
-def text(rule: Rule) -> str:
-    """The rule in the rule language."""
-    return f"{rule.label}: if ({_text(rule.condition)}) then {rule.action};"
-
-
-def _text(condition: Expression) -> str:
-    if isinstance(condition, Test):
-        plain = condition.value.isidentifier()
-        shown = condition.value if plain else f'"{condition.value}"'
-        return f"{condition.operand} {'==' if condition.equal else '!='} {shown}"
-    if isinstance(condition, Not):
-        return f"!({_text(condition.inner)})"
-    sign = " && " if isinstance(condition, And) else " || "
-    return sign.join(_text(part) if _binds(part, condition) else f"({_text(part)})" for part in condition.parts)
-
-
-def _binds(part: Expression, whole: And | Or) -> bool:
-    """Whether a part needs no parentheses: ``&&`` binds tighter than ``||``."""
-    return not isinstance(part, And | Or) or (isinstance(part, And) and isinstance(whole, Or))
+def _why(action: str, left: Mapping[str, float], following: str, ranks: Mapping[str, int]) -> str:
+    """What follows from a rule that is true."""
+    if action == NO_ACTION:
+        return f"{NO_ACTION}: nothing follows"
+    if action == following:
+        brought = "" if action in ranks else "; no plugin brings this action: it is only logged"
+        return ("taken now" if not left[action] else f"taken in {left[action]:.1f} s if nothing changes") + brought
+    if left[following] < left[action]:
+        return f"{following} is due before it"
+    if ranks.get(following, 0) == ranks.get(action, 0):
+        return f"{following} goes first: same rank, earlier label"
+    return f"{following} goes first: rank {ranks.get(following, 0)} over {ranks.get(action, 0)}"
