@@ -124,6 +124,7 @@ class ScriptRunner:
         """
         if self.user is None or self.find(name) is None:
             return None
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as output:
             await self._into(output, name, arguments, CAPTURE_LIMIT, CAPTURED)
             output.seek(0)
