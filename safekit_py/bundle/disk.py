@@ -32,6 +32,12 @@ def sync_tree(path: Path) -> None:
         sync(Path(folder))
 
 
+def private(path: Path) -> None:
+    """Make a folder that only its owner can look into."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
 def write(path: Path, chunks: Iterable[bytes], mode: int) -> int:
     """Write a new file, never through a link and never over another; returns its size."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ Check = Callable[[bytes, str, Mapping[str, str]], Checked]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _STAGE, _OLD = ".stage-", ".old-"
+_BESIDE = ".beside-"  # staged, and maybe about to be put in its place: only the agent's start removes one
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -59,8 +60,44 @@ def check_name(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A module that is checked and unpacked beside its place, and not installed yet: ``place`` or ``discard`` it.
+
+    :param folder: where it stands, with its name at the end.
+    :param userconfig: the bytes of its userconfig.xml.
+    """
+
+    name: str
+    folder: Path
+    userconfig: bytes
+    checked: Checked
+
+    def place(self, paths: Paths) -> bool:
+        """Put it in its place in one step; whether another one stood there.
+
+        :raises StateError: an installation is under way.
+        """
+        with disk.locked(paths.modules):
+            return _place(self.folder, paths, self.name)
+
+    def discard(self) -> None:
+        """Remove it, if it was not put in its place; and the old one, if it was."""
+        disk.discard(self.folder.parent)
+
+
 def install(source: Path | BinaryIO, name: str, paths: Paths, macros: Mapping[str, str], check: Check) -> Installed:
-    """Install a module, or replace it.
+    """Install a module, or replace it; :func:`stage` and :meth:`Staged.place` in one."""
+    staged = stage(source, name, paths, macros, check)
+    try:
+        replaced = staged.place(paths)
+    finally:
+        staged.discard()
+    return Installed(name, paths.module(name), replaced, staged.checked.problems, staged.checked.macros)
+
+
+def stage(source: Path | BinaryIO, name: str, paths: Paths, macros: Mapping[str, str], check: Check) -> Staged:
+    """Check a module and unpack it beside its place.
 
     :param source: a zip, by path or as a seekable stream, or a folder.
     :param macros: values for its macros, written into its userconfig.xml.
@@ -76,27 +113,30 @@ def install(source: Path | BinaryIO, name: str, paths: Paths, macros: Mapping[st
             raise ConfigError(checked.problems)
         with disk.locked(paths.modules):
             _recover(paths)
-            replaced = _place(archive, userconfig, paths, name)
-    return Installed(name, paths.module(name), replaced, checked.problems, checked.macros)
+            beside = Path(tempfile.mkdtemp(prefix=_BESIDE, dir=paths.modules))
+        try:
+            folder = beside / name
+            folder.mkdir()
+            _unpack(archive, userconfig, folder)
+        except BaseException:
+            disk.discard(beside)
+            raise
+    return Staged(name, folder, userconfig, checked)
 
 
-def _place(archive: Source, userconfig: bytes, paths: Paths, name: str) -> bool:
+def _place(stage: Path, paths: Paths, name: str) -> bool:
+    """Exchange a staged folder with the one in its place; the old one then stands where the staged one was."""
     target = paths.module(name)
-    stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=paths.modules))
-    try:
-        _unpack(archive, userconfig, stage)
-        replaced = os.path.lexists(target)
-        if not replaced:
-            stage.rename(target)
-        elif not disk.exchange(stage, target):
-            # Two steps where the file system has no exchange; _recover mends a crash between them.
-            old = paths.modules / f"{_OLD}{name}"
-            target.rename(old)
-            stage.rename(target)
-            disk.discard(old)
-        disk.sync(paths.modules)
-    finally:
-        disk.discard(stage)
+    replaced = os.path.lexists(target)
+    if not replaced:
+        stage.rename(target)
+    elif not disk.exchange(stage, target):
+        # Two steps where the file system has no exchange; _recover mends a crash between them.
+        old = paths.modules / f"{_OLD}{name}"
+        target.rename(old)
+        stage.rename(target)
+        disk.discard(old)
+    disk.sync(paths.modules)
     return replaced
 
 
@@ -113,11 +153,11 @@ def _unpack(archive: Source, userconfig: bytes, stage: Path) -> None:
     disk.sync_tree(stage)
 
 
-def _recover(paths: Paths) -> None:
-    for left in paths.modules.iterdir():
+def _recover(paths: Paths, *prefixes: str) -> None:
+    for left in list(paths.modules.iterdir()):
         if left.name.startswith(_OLD) and not os.path.lexists(paths.module(left.name.removeprefix(_OLD))):
             left.rename(paths.module(left.name.removeprefix(_OLD)))
-        elif left.name.startswith((_STAGE, _OLD)):
+        elif left.name.startswith((_STAGE, _OLD, *prefixes)):
             disk.discard(left)
 
 
@@ -125,7 +165,7 @@ def recover(paths: Paths) -> None:
     """Finish or undo what a crash left in the middle; to be called when the agent starts."""
     if paths.modules.is_dir():
         with disk.locked(paths.modules):
-            _recover(paths)
+            _recover(paths, _BESIDE)
 
 
 def uninstall(name: str, paths: Paths) -> None:
