@@ -28,11 +28,12 @@ KEEP_BAD = 3  # damaged files kept; the oldest goes first
 PARTS = ("", "-wal", "-shm")  # the files that are one database
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 PRAGMAS = (
+    "page_size=1024",  # small lines, little memory: there are as many of these files as there are modules
     "locking_mode=EXCLUSIVE",
     "journal_mode=WAL",
     "synchronous=NORMAL",
-    "cache_size=-64",  # KiB: there are as many of these as there are modules
-    "wal_autocheckpoint=128",
+    "cache_size=-64",  # KiB
+    "wal_autocheckpoint=512",
     "journal_size_limit=1048576",
 )
 
@@ -148,7 +149,7 @@ class Database:
             if found != "ok":
                 raise _broken(str(found))
             self._upgrade(db)
-            db.execute("PRAGMA shrink_memory")  # the check has filled the cache; there are many of these
+            db.execute("PRAGMA shrink_memory")  # the check has filled the cache
         except BaseException:
             db.close()
             raise
