@@ -10,7 +10,8 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 [ -r /etc/debian_version ] || fail "this set-up knows Debian; elsewhere install the packages that .ci/setup.sh names"
 
 # apache2-bin and not apache2: the module brings its own configuration, and no service is started on this machine.
-packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping"
+# Of nginx there is no such package: its service is kept from starting, below.
+packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx"
 missing=""
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
@@ -19,6 +20,12 @@ done
 apt_ready=""
 apt_install() {
   [ "$(id -u)" = 0 ] || fail "these packages are missing, and only root can install them: $*"
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
   export DEBIAN_FRONTEND=noninteractive
   if [ -z "$apt_ready" ]; then apt-get update -q >/dev/null; apt_ready=yes; fi
   apt-get install -yq --no-install-recommends "$@" >/dev/null
@@ -28,6 +35,7 @@ if [ -n "$missing" ]; then
   say "installing$missing"
   # shellcheck disable=SC2086
   apt_install $missing
+  case $missing in *nginx*) ! command -v systemctl >/dev/null || systemctl disable nginx >/dev/null 2>&1 || : ;; esac
 fi
 
 # bcc compiles against /lib/modules/$(uname -r)/build and source.
