@@ -21,7 +21,7 @@ from safekit_py.bundle import install as bundle
 from safekit_py.config.checked import Checked
 from safekit_py.core import boot
 from safekit_py.errors import ConfigError, NotFoundError, Problem, SafekitError, StateError
-from safekit_py.model.config import Cluster
+from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
@@ -40,7 +40,7 @@ class Agent:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self.manager = plugins.load()
+        self.manager = plugins.load(paths)
         self.cluster = Cluster()
         self.node = ""
         self.key = b""
@@ -51,6 +51,7 @@ class Agent:
 
     async def start(self) -> None:
         """Load everything, clean up after an earlier run, and start what should run."""
+        self.manager.guard.start()
         for entry in self.manager.plugins:
             for problem in entry.problems:
                 log.warning("%s", problem)
@@ -90,6 +91,7 @@ class Agent:
         for runner, memory in before.items():
             runner.memory.write(started=memory.started, reason=memory.reason)
         await asyncio.gather(*(r.shutdown() for r in self.runners.values()))
+        self.manager.guard.stop()
 
     async def stop_all(self, cause: str, *, person: bool) -> None:
         """Stop every module that runs; returns when all are stopped, or after the time that their scripts may take."""
@@ -221,9 +223,23 @@ class Agent:
         if problems or checked.config is None:
             self.broken[name] = tuple(problems)
             return
-        runner = ModuleRunner(
+        runner: ModuleRunner | None = None
+        try:
+            runner = self._runner_of(name, checked.config)
+            await runner.recover()
+        except Exception as error:  # a plugin's fault is its module's, and the other modules go on
+            text = f"{name} cannot be set up: {type(error).__name__}: {error}"
+            own = (Problem("agent.internal", text, "safekit-py plugins may tell more"),)
+            self.broken[name] = error.problems if isinstance(error, SafekitError) else own
+            if runner is not None:
+                await runner.shutdown()
+        else:
+            self.runners[name] = runner
+
+    def _runner_of(self, name: str, config: ModuleConfig) -> ModuleRunner:
+        return ModuleRunner(
             name,
-            checked.config,
+            config,
             paths=self.paths,
             manager=self.manager,
             cluster=self.cluster,
@@ -234,8 +250,6 @@ class Agent:
             ask=self.ask,
             reboot=self._reboot,
         )
-        await runner.recover()
-        self.runners[name] = runner
 
     def _unfit(self, checked: Checked) -> list[Problem]:
         """Why a module of this configuration cannot run on this server."""

@@ -92,7 +92,7 @@ class ModuleRunner:
         self.type: ModuleType = manager.module_types()[config.service.mode]
         self.runtime: ModuleRuntime = self.type.runtime(self.context)
         self.actions = manager.actions()
-        self.watch = Watch(self.board)
+        self.watch = Watch(self.board, manager.guarded)
         self.checkers: tuple[Checker, ...] = self._make_checkers()
         ranks = {each.name: each.rank for each in self.actions.values()}
         self.failover = FailoverWatch(self.board, ranks, self._may_act, self._due)

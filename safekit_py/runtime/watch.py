@@ -55,7 +55,7 @@ class Watched:
 class Watch:
     """The checkers of one module, by the phase of its life in which they run.
 
-    :param guarded: wraps the run of a coroutine checker, so that one which blocks the event loop can be ended.
+    :param guarded: wraps each checker's run: one that blocks the event loop is ended, and faults are counted.
     """
 
     def __init__(self, board: Board, guarded: Guarded = _plain) -> None:
@@ -179,10 +179,8 @@ class Watch:
         def report(status: str, cause: str) -> None:
             self._report(entry, status, cause)
 
-        if inspect.iscoroutinefunction(run):
-            running = asyncio.ensure_future(_kept(self._guarded(entry.checker.resource, run(report))))
-        else:
-            running = asyncio.ensure_future(self._in_thread(entry, report))
+        looking = run(report) if inspect.iscoroutinefunction(run) else self._in_thread(entry, report)
+        running = asyncio.ensure_future(_kept(self._guarded(entry.checker.resource, looking)))
         try:
             while True:
                 left = None if limit is None else entry.heard + limit - time.monotonic()
