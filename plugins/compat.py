@@ -11,7 +11,6 @@ NOTES = {
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
     ("errd", "service"): "its processes are not watched; a tcp checker can watch the application's port",
-    ("failover", "service"): "its rules are not evaluated; an action stands in the checker's own attribute",
     ("ping", "check"): "the address is not tested",
     ("intf", "check"): "the interface is not tested",
     ("ip", "check"): "the address is not tested",

@@ -14,7 +14,7 @@ from safekit_py.config.problems import Finder
 from safekit_py.config.schema import Schema, assemble
 from safekit_py.config.xml import Document, parse
 from safekit_py.errors import ConfigError, SafekitError
-from safekit_py.model.config import ModuleConfig, Service, User
+from safekit_py.model.config import Failover, ModuleConfig, Service, User
 from safekit_py.model.plugin import Element
 
 
@@ -56,9 +56,10 @@ def check(
     root = Node(document.root, schema.root, document, problems)
     builder = _Builder(document, schema, root, finder.bad)
     service, user, values = builder.build(elements)
+    failover = builder.failover(data, {**(environment or {}), **dict(expanded)}, frozenset(each.name for each in found))
     if failed(problems) or service is None:
         return Checked(None, ordered(problems), found)
-    return Checked(ModuleConfig(service, user, values, expanded), ordered(problems), found)
+    return Checked(ModuleConfig(service, user, values, expanded, failover), ordered(problems), found)
 
 
 class _Builder:
@@ -82,6 +83,18 @@ class _Builder:
             if built:
                 values[path] = built
         return service, user, tuple(values.items())
+
+    def failover(self, data: bytes, macros: Mapping[str, str], named: frozenset[str]) -> Failover:
+        """The engine's own rules of what follows from a failure; without the element, those of the checkers only.
+
+        :param named: the macros of the file, also those that have no value.
+        """
+        nodes = [each for each in self.service.children("failover") if self.sound(each)]
+        if not nodes:
+            return Failover()
+        from safekit_py.config.failover import build  # noqa: PLC0415 - most files have no rules: no parser for them
+
+        return build(nodes[0], data, macros, named) or Failover()
 
     def nodes(self, element: Element) -> Iterator[Node]:
         """Where this element stands in the file."""

@@ -47,6 +47,13 @@ USER = """<xs:element name="user"><xs:complexType>
   <xs:minInclusive value="1"/><xs:maxInclusive value="1048576"/></xs:restriction></xs:simpleType></xs:attribute>
 </xs:complexType></xs:element>"""
 
+FAILOVER = """<xs:element name="failover"><xs:complexType mixed="true">
+<xs:attribute name="extends" default="yes"><xs:simpleType><xs:restriction base="xs:string">
+  <xs:enumeration value="yes"/><xs:enumeration value="no"/></xs:restriction></xs:simpleType></xs:attribute>
+<xs:attribute name="period" type="sk-duration" default="5000"/>
+<xs:attribute name="handle_time" type="sk-duration" default="15000"/>
+</xs:complexType></xs:element>"""
+
 SERVICE_ATTRIBUTES = """
 <xs:attribute name="mode" type="xs:NMTOKEN" use="required"/>
 <xs:attribute name="boot" default="ignore"><xs:simpleType><xs:restriction base="xs:string">
@@ -60,6 +67,9 @@ SERVICE_ATTRIBUTES = """
 <xs:attribute name="loop_interval" type="sk-duration" default="24"/>
 <xs:attribute name="automatic_reboot" type="sk-onoff" default="off"/>
 """
+
+OWN = (("user", USER), ("failover", FAILOVER))
+"""Elements of the engine below ``<service>``: name and schema."""
 
 CONTAINERS = ("check",)
 """Elements of the engine that only hold plugins' elements."""
@@ -102,7 +112,7 @@ def assemble(elements: Sequence[Element]) -> Schema:
     :raises ConfigError: an element's schema is wrong, its parent is unknown, or its place is taken.
     """
     inside: dict[str, dict[str, str]] = {"service": {}, **{each: {} for each in CONTAINERS}}
-    taken = {("service", each) for each in (*CONTAINERS, "macro", "user")}
+    taken = {("service", each) for each in (*CONTAINERS, "macro", *(tag for tag, _ in OWN))}
     for element in elements:
         if element.parent not in inside:
             raise _broken(f"<{element.tag}> asks for the parent '{element.parent}'; it may be {', '.join(inside)}")
@@ -110,7 +120,7 @@ def assemble(elements: Sequence[Element]) -> Schema:
             raise _broken(f"<{element.tag}> below '{element.parent}' is contributed twice")
         taken.add((element.parent, element.tag))
         inside[element.parent][element.tag] = _fragment(element)
-    service = [MACRO, _fragment(Element("user", "service", USER))]
+    service = [MACRO, *(_fragment(Element(tag, "service", xsd)) for tag, xsd in OWN)]
     service += [_fragment(Element(name, "service", _complex(name, inside[name].values()))) for name in CONTAINERS]
     service.extend(inside["service"].values())
     whole = _fragment(Element("service", "", _complex("service", service, SERVICE_ATTRIBUTES)))

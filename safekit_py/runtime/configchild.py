@@ -61,6 +61,10 @@ def _beyond_schema(manager: plugins.Manager, config: ModuleConfig) -> Iterator[P
             if isinstance(action, str) and action not in actions:
                 text = f'action="{action}" of <{path.rpartition("/")[2]}> is brought by no plugin'
                 yield Problem("config.unknown-action", text, f"one of: {', '.join(sorted(actions))}")
+    for rule in config.failover.rules:
+        if rule.action not in actions:
+            text = f"the action '{rule.action}' of the rule '{rule.label}' is brought by no plugin"
+            yield Problem("config.unknown-action", text, f"one of: {', '.join(sorted(actions))}", line=rule.line)
 
 
 def main() -> None:
