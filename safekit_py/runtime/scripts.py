@@ -71,11 +71,32 @@ def refuse_if_unsafe(script: Path) -> None:
             )
 
 
+def open_new(path: Path) -> int:
+    """Open for writing from the start, never through a link that somebody has put there.
+
+    :raises OSError: the file is a link.
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+
+def open_log(path: Path) -> int:
+    """Open a log for appending, never through a link: its folder may belong to the application's user.
+
+    :raises ScriptFailed: the file is a link.
+    """
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        problem = Problem("script.no-log", f"{path} cannot be opened: {error.strerror}", f"look at it, then rm {path}")
+        raise ScriptFailed(problem) from error
+
+
 def turn_over(path: Path, limit_kib: int) -> None:
     """Keep the log below about twice its limit: past it, it becomes ``.1`` and starts anew in the same file."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > limit_kib * 1024:
-            with path.open("rb") as source, path.with_name(path.name + ".1").open("wb") as target:
+    with contextlib.suppress(OSError):  # gone, a link, or a full disk: then it is bounded at the next look
+        if path.lstat().st_size > limit_kib * 1024:
+            aside = path.with_name(path.name + ".1")
+            with path.open("rb") as source, os.fdopen(open_new(aside), "wb") as target:
                 source.seek(-limit_kib * 1024, os.SEEK_END)
                 shutil.copyfileobj(source, target)
             os.truncate(path, 0)
@@ -134,8 +155,8 @@ class ScriptRunner:
         if self.user is None or self.find(name) is None:
             return False
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        sink = self.log if self.user.logging == "userlog" else Path(os.devnull)
-        with sink.open("ab") as output:
+        kept = self.user.logging == "userlog"
+        with os.fdopen(open_log(self.log if kept else Path(os.devnull)), "ab") as output:
             await self._into(output, name, arguments, limit)
         return True
 
