@@ -22,6 +22,7 @@ COMMANDS = {
     **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent", "plugins"), "control"),
     **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
+    "failover": "failover",
     "confcheck": "configure",
     "module": "module",
     "cluster": "cluster",

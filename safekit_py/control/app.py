@@ -9,12 +9,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from safekit_py import __version__
-from safekit_py.control.routes import cluster, configure, control, maintenance, monitor
+from safekit_py.control.routes import cluster, configure, control, failover, maintenance, monitor
 from safekit_py.errors import AccessError, ConfigError, NotFoundError, SafekitError, StateError
 from safekit_py.runtime.agent import Agent
 
 STATUS = {NotFoundError: 404, StateError: 409, ConfigError: 422, AccessError: 403}
-ROUTES = (monitor, control, maintenance, configure, cluster)
+ROUTES = (monitor, control, maintenance, failover, configure, cluster)
 
 
 def create(agent: Agent) -> FastAPI:

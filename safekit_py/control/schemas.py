@@ -112,6 +112,40 @@ class ClusterDocument(BaseModel):
     problems: list[ProblemItem] = []
 
 
+class OperandItem(BaseModel):
+    """One operand of a failover rule."""
+
+    operand: str
+    values: dict[str, str] = Field(description="resource to value; several for ? and *")
+
+
+class RuleItem(BaseModel):
+    """One failover rule as things are."""
+
+    label: str
+    action: str
+    origin: str = Field(description="user: of <failover>; default: made for a checker")
+    line: int = Field(description="in userconfig.xml; 0 for a default one")
+    text: str = Field(description="as it is written")
+    true: bool
+    operands: list[OperandItem]
+    causes: list[str] = Field(description="what makes it true, or false")
+    since: float | None = Field(description="seconds for which its action has been wished")
+    left: float | None = Field(description="seconds until its action is due")
+    taken: bool = Field(description="its action is the next one if nothing changes")
+    why: str = Field(description="when it is taken, or why not")
+
+
+class FailoverDocument(BaseModel):
+    """The failover rules of a module."""
+
+    module: str
+    on: bool = Field(description="false: actions are logged and not taken")
+    handle_time: float = Field(description="seconds for which an action must be wished")
+    simulated: dict[str, str]
+    rules: list[RuleItem]
+
+
 class KeyBody(BaseModel):
     """A cluster key."""
 
