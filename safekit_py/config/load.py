@@ -139,9 +139,7 @@ class _Builder:
 
 
 _NOT_ACTING = {  # attributes of <service>: the value that changes nothing, and what does not happen with another one
-    "failover": ("on", "a failure is acted on all the same"),
     "defaultprim": ("alone", "it is for the module type mirror"),
-    "automatic_reboot": ("off", "a stopstart does not reboot the server"),
 }
 
 
