@@ -87,8 +87,12 @@ class PluginItem(BaseModel):
     """One plugin."""
 
     name: str
-    origin: str
-    hooks: list[str]
+    origin: str = Field(description="built-in, a package with its version, or a file")
+    version: str = ""
+    hooks: list[str] = []
+    brings: dict[str, list[str]] = Field(default={}, description="what it contributes, by kind, as far as asked for")
+    faults: int = Field(default=0, description="how often it has failed since the agent began")
+    last: str = Field(default="", description="the traceback of its last fault")
     problems: list[ProblemItem] = []
 
 

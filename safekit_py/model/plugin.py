@@ -175,6 +175,8 @@ class CheckerType:
 class ModuleControl(Protocol):
     """What an action may do with a module; each returns when it is done."""
 
+    name: str
+
     async def restart(self, cause: str) -> None:
         """Run the stop and start scripts; the state stays."""
 
@@ -239,8 +241,13 @@ class ModuleHandle(Protocol):
 class Server(Protocol):
     """This server, as a plugin's routes and metrics may see it."""
 
-    node: str
-    paths: Paths
+    @property
+    def node(self) -> str:
+        """Its name in cluster.xml; empty while there is none."""
+
+    @property
+    def paths(self) -> Paths:
+        """Where its files are."""
 
     def modules(self) -> tuple[str, ...]:
         """The names of the installed modules."""

@@ -59,7 +59,7 @@ def call(owner: str, function: Callable[..., Result], *args: Any, **kwargs: Any)
     except _Interrupt:
         raise _stalled(owner) from None
     except (SystemExit, KeyboardInterrupt) as error:
-        raise PluginExit(f"{type(error).__name__}: {error}") from error
+        raise _exited(error) from None
     finally:
         _owner.reset(token)
 
@@ -72,13 +72,17 @@ async def task(owner: str, run: Awaitable[Result]) -> Result:
     except _Interrupt:
         raise _stalled(owner) from None
     except (SystemExit, KeyboardInterrupt) as error:
-        raise PluginExit(f"{type(error).__name__}: {error}") from error
+        raise _exited(error) from None
     finally:
         _owner.reset(token)
 
 
 def _stalled(owner: str) -> PluginStalled:
     return PluginStalled(f"{owner} blocked the agent for more than {LIMIT:g} s and was interrupted")
+
+
+def _exited(error: BaseException) -> PluginExit:
+    return PluginExit(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
 
 
 async def _contained(owner: str, run: Coroutine[Any, Any, Any]) -> Any:
@@ -88,7 +92,7 @@ async def _contained(owner: str, run: Coroutine[Any, Any, Any]) -> Any:
     except _Interrupt:
         raise _stalled(owner) from None
     except (SystemExit, KeyboardInterrupt) as error:
-        raise PluginExit(f"{type(error).__name__}: {error}") from error
+        raise _exited(error) from None
 
 
 _BORDERS: tuple[CodeType, ...] = (call.__code__, task.__code__, _contained.__code__)

@@ -305,14 +305,16 @@ class Manager:
             self._take(found, source, items, lambda m: m.name, lambda m: fits(m) or check(m))
         return [metric for _, metric in found.values()]
 
-    def ask_all(self, server: Server, reserved: Collection[str] = ()) -> None:
-        """Ask every plugin for all that it contributes, so that ``brings`` of each is whole."""
+    def ask_all(
+        self, server: Server, reserved: Collection[str] = (), check: Callable[[Metric], str] = lambda _: ""
+    ) -> None:
+        """Ask every plugin for all that it contributes but routes, so that ``brings`` of each is whole."""
         self.elements()
         self.module_types()
         self.checkers()
         self.actions()
         self.commands(reserved)
-        self.metrics(server)
+        self.metrics(server, check)
 
 
 def _disabled() -> set[str]:

@@ -1,4 +1,4 @@
-"""Routes that only look: status, one module, its log, plugins, the cluster."""
+"""Routes that only look: status, one module, its log, the cluster."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def router(agent: Agent) -> APIRouter:
         return [
             schemas.LogLine(number=n, time=e.time, severity=e.severity, kind=e.kind, source=e.source, message=e.message)
             for n, e in tail
-        ]
-
-    @routes.get("/plugins")
-    async def plugins() -> list[schemas.PluginItem]:
-        """Every plugin, its hooks, and what is wrong with it."""
-        return [
-            schemas.PluginItem(name=p.name, origin=p.origin, hooks=list(p.hooks), problems=items(tuple(p.problems)))
-            for p in agent.manager.plugins
         ]
 
     @routes.get("/module-ids")

@@ -1,0 +1,28 @@
+"""The route that monitoring collects: figures in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.view import ServerView
+
+
+def router(agent: Agent) -> APIRouter:
+    """The route for this agent."""
+    routes = APIRouter(prefix="/api/v1", tags=["monitor"])
+
+    @routes.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """States, resources, plugins and what plugins count, for Prometheus."""
+        # Loaded at the first look: an agent that nobody monitors does not pay for it.
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415
+        from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415
+
+        from safekit_py.control.figures import Figures  # noqa: PLC0415
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(Figures(ServerView(agent), agent.manager))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

@@ -1,0 +1,57 @@
+"""Routes that show the plugins, and those that plugins bring."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.routing import Route
+
+from safekit_py.control import schemas
+from safekit_py.control.items import items
+from safekit_py.control.mounted import Mounted
+from safekit_py.errors import NotFoundError, Problem
+from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.faults import Loaded
+from safekit_py.runtime.view import ServerView
+
+PREFIX = "/api/v1/plugins"
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent. Plugins are asked for theirs here, once."""
+    routes = APIRouter(prefix=PREFIX, tags=["monitor"])
+    server = ServerView(agent)
+    mounted = Mounted(agent.manager, agent.manager.routes(server), PREFIX)
+
+    @routes.get("")
+    async def plugins() -> list[schemas.PluginItem]:
+        """Every plugin, its hooks, how often it failed, and what is wrong with it."""
+        return [plugin_item(entry) for entry in agent.manager.plugins]
+
+    @routes.get("/{name}")
+    async def plugin(name: str) -> schemas.PluginItem:
+        """One plugin, with all that it brings."""
+        from safekit_py.control.figures import wrong  # noqa: PLC0415 - see routes/metrics.py
+
+        agent.manager.ask_all(server, check=wrong)
+        entry = agent.manager.entry(name)
+        if entry is None:
+            known = ", ".join(each.name for each in agent.manager.plugins)
+            raise NotFoundError(Problem("plugin.not-found", f"there is no plugin {name}", f"there are: {known}"))
+        return plugin_item(entry)
+
+    routes.routes.append(Route(f"{PREFIX}/{{plugin}}/{{path:path}}", mounted, include_in_schema=False))
+    return routes
+
+
+def plugin_item(entry: Loaded) -> schemas.PluginItem:
+    """What is shown of a plugin."""
+    return schemas.PluginItem(
+        name=entry.name,
+        origin=entry.origin,
+        version=entry.version,
+        hooks=list(entry.hooks),
+        brings={kind: list(names) for kind, names in entry.brings.items()},
+        faults=entry.faults,
+        last=entry.last,
+        problems=items(tuple(entry.problems)),
+    )
