@@ -32,12 +32,17 @@ def module_item(runner: ModuleRunner) -> schemas.ModuleItem:
         failover=runner.failover_on,
         suspended=list(runner.watch.off),
         boot=effective(runner.config.service.boot, runner.memory.now.boot),
-        resources=[
-            schemas.ResourceItem(name=r.name, value=r.value, age=now - r.since, cause=r.cause)
-            for r in runner.board.all()
-        ],
+        resources=resource_items(runner),
         report=dict(runner.report()),
     )
+
+
+def resource_items(runner: ModuleRunner) -> list[schemas.ResourceItem]:
+    """The resources of a module."""
+    now = time.monotonic()
+    return [
+        schemas.ResourceItem(name=r.name, value=r.value, age=now - r.since, cause=r.cause) for r in runner.board.all()
+    ]
 
 
 def broken_item(name: str, problems: tuple[Problem, ...]) -> schemas.ModuleItem:

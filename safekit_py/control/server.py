@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from safekit_py.model.paths import Paths
+from safekit_py.runtime.commandlog import Peer
 
 DENIED = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
@@ -25,10 +26,11 @@ DENIED_BODY = (
 )
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """The uid of the process at the other end of a UNIX socket, from the kernel."""
+def peer(connection: socket.socket) -> Peer:
+    """The process at the other end of a UNIX socket, from the kernel."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", raw)[1])
+    pid, uid, _ = struct.unpack("3i", raw)
+    return Peer(uid, pid)
 
 
 class LocalProtocol(H11Protocol):
@@ -38,7 +40,9 @@ class LocalProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Ask the kernel who calls, before anything is read."""
-        if peer_uid(transport.get_extra_info("socket")) in (0, os.geteuid()):
+        caller = peer(transport.get_extra_info("socket"))
+        if caller.uid in (0, os.geteuid()):
+            self.app_state = {**self.app_state, "peer": caller}  # of every call's scope; no header gets there
             super().connection_made(transport)
         else:
             self._denied = transport

@@ -73,6 +73,11 @@ class EventLog:
         self._last = int(rows[0][0] or 0) if rows else 0
         self._tell_problems()
 
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 when there is none."""
+        return self._last
+
     # --- events ---------------------------------------------------------------------------------
 
     def append(self, event: Event) -> None:

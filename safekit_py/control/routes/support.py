@@ -1,0 +1,90 @@
+"""Routes for support: what the agent is doing, and the removal of what a module has left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from fastapi import APIRouter, Request
+
+from safekit_py import __version__
+from safekit_py.control.records import Cleaned, Dump
+from safekit_py.errors import Problem, StateError
+from safekit_py.model.state import Severity
+from safekit_py.runtime import leftovers
+from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.commandlog import who
+
+STATM = Path("/proc/self/statm")
+
+
+def router(agent: Agent) -> APIRouter:
+    """The routes for this agent."""
+    routes = APIRouter(prefix="/api/v1", tags=["support"])
+    began = time.monotonic()
+
+    @routes.get("/dump")
+    async def dump() -> Dump:
+        """What the agent is doing: its tasks and threads, and where each stands. No values of variables."""
+        return Dump(
+            version=__version__,
+            uptime=time.monotonic() - began,
+            memory=int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024,
+            tasks=sorted(task_line(task) for task in asyncio.all_tasks()),
+            threads=[thread_lines(number, frame) for number, frame in sys._current_frames().items()],
+        )
+
+    @routes.post("/modules/{name}/clean/{what}")
+    async def clean(name: str, what: Literal["all", "log", "process", "resource"], request: Request) -> Cleaned:
+        """Empty a module's logs, forget its resources' past, or end what its stopped application left."""
+        runner = agent.runner(name)
+        peer = request.state.note.peer
+        if what in ("all", "process") and not runner.stopped:
+            raise StateError(
+                Problem(
+                    "clean.not-stopped",
+                    f"{name} is not stopped: its processes are at work",
+                    f"stop it first: safekit-py stop {name}",
+                )
+            )
+        done: list[str] = ["process", "resource", "log"] if what == "all" else [what]
+        ended: list[leftovers.Process] = []
+        if "process" in done:
+            ended = await asyncio.to_thread(leftovers.end, name, agent.paths, (peer.pid,))
+        if "resource" in done:
+            runner.store.forget()
+        if "log" in done:
+            runner.store.empty((await asyncio.to_thread(who, peer))["user"])
+            await asyncio.to_thread(empty_user_log, runner.scripts.log)
+        for process in ended:
+            runner.log(Severity.WARNING, "clean", f"process {process.pid} ({process.name}) was left and is ended")
+        return Cleaned(done=done, processes=[f"{each.pid} {each.name}" for each in ended])
+
+    return routes
+
+
+def empty_user_log(path: Path) -> None:
+    """Empty the scripts' output, in place: an application that still writes to it keeps its file."""
+    for each in (path, path.with_name(f"{path.name}.1")):
+        if each.exists() and not each.is_symlink():
+            os.truncate(each, 0)
+
+
+def task_line(task: asyncio.Task[object]) -> str:
+    """A task and where it stands."""
+    places = [f"{Path(f.f_code.co_filename).name}:{f.f_lineno} {f.f_code.co_name}" for f in task.get_stack()]
+    return f"{task.get_name()}: {' > '.join(places) or 'about to begin'}"
+
+
+def thread_lines(number: int, frame: FrameType) -> str:
+    """A thread and where it stands, a line for each call."""
+    names = {each.ident: each.name for each in threading.enumerate()}
+    lines = (f"  {f.filename}:{f.lineno} {f.name}" for f in traceback.extract_stack(frame))
+    return "\n".join((names.get(number, str(number)), *lines))
