@@ -35,6 +35,20 @@ def explain(session: Session, module: str, simulate: tuple[str, ...], verbose: b
     _show(document, verbose=verbose)
 
 
+def _switch_command(switch: str, text: str) -> None:
+    @failover.command(switch, cls=Command, help=text, short_help=text)
+    @module_option
+    @json_option
+    @click.pass_obj
+    def command(session: Session, module: str, as_json: bool) -> None:
+        answer = session.call("PUT", f"/modules/{module}/failover/{switch}")
+        emit(answer) if as_json else click.echo(f"{module}: automatic actions are {switch}")
+
+
+_switch_command("on", "Take the rules' actions again.")
+_switch_command("off", "Take no automatic action until it is switched on again; the rules are still shown and logged.")
+
+
 def _show(document: dict[str, Any], *, verbose: bool) -> None:
     from rich.console import Group as Lines  # noqa: PLC0415 - loaded only where needed
     from rich.text import Text  # noqa: PLC0415 - loaded only where needed

@@ -20,7 +20,9 @@ STYLES = {"C": "red", "E": "red", "W": "yellow"}
 @click.command(cls=Command)
 @click.argument("name", required=False)
 @click.option("-m", "--module", "module", metavar="NAME", help="Only this module.")
-@click.option("-v", "--verbose", is_flag=True, help="Show all that the module type knows.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Also show what each state depends on, and all that the module type knows."
+)
 @click.option("-w", "--watch", is_flag=True, help="Keep showing it until Ctrl-C.")
 @click.option("-q", "-lq", "--quiet", is_flag=True, help="Print nothing; exit with the module's state.")
 @json_option
@@ -45,6 +47,25 @@ def status(
         emit(document)
     else:
         tables.show(tables.status(document, verbose=verbose))
+        if verbose:
+            _trees(session, document)
+
+
+def _trees(session: Session, document: dict[str, Any]) -> None:
+    """What each module's state depends on."""
+    from safekit_py.cli.tree import dependencies  # noqa: PLC0415 - loaded only where needed
+
+    client = session.client()
+    for module in document["modules"]:
+        if not module["mode"]:
+            continue
+        rules = client.call("GET", f"/modules/{module['name']}/failover")["rules"]
+        try:
+            told = client.call("POST", f"/modules/{module['name']}/script/state")["output"]
+        except SafekitError as error:
+            told = str(error.problems[0])
+        click.echo()
+        tables.show(dependencies(module, rules, told))
 
 
 def _document(session: Session, chosen: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -314,5 +315,122 @@ def test_after_a_crash_the_forced_stop_scripts_come_first(tmp_path):
         async with trial:
             await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.resume)
             assert trial.order()[count:] == ["start_both WAIT UP start"]
+
+    asyncio.run(main())
+
+
+def test_an_action_is_held_for_handle_time(tmp_path):
+    async def main():
+        switch = Switch()
+        async with Trial(tmp_path, checkers=[switch], handle_time=0.4) as trial:
+            await trial.ask(Verb.START)
+            switch.turn("down")
+            await asyncio.sleep(0.1)
+            switch.turn("up")
+            await asyncio.sleep(0.5)
+            assert trial.runner.loop.count == 0, "a short failure is forgiven"
+            began = time.monotonic()
+            switch.turn("down")
+            while trial.runner.loop.count == 0:
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - began >= 0.4
+
+    asyncio.run(main())
+
+
+def test_with_failover_off_the_rule_is_seen_and_nothing_follows(tmp_path):
+    async def main():
+        switch = Switch()
+        async with Trial(tmp_path, checkers=[switch]) as trial:
+            await trial.ask(Verb.START)
+            trial.runner.memory.write(failover="off")
+            switch.turn("down")
+            await asyncio.sleep(0.3)
+            assert trial.runner.loop.count == 0
+            assert trial.runner.explain()[0].true
+            assert any("failover is off" in e.message for e in trial.events)
+
+    asyncio.run(main())
+
+
+def test_an_automatic_stopstart_reboots_where_it_is_asked_for_and_the_count_is_kept(tmp_path):
+    async def main():
+        reboots, switch = [], Switch("stopstart")
+        async with Trial(tmp_path, checkers=[switch]) as trial:
+            trial.runner.config = replace(trial.config, service=Service("trial", automatic_reboot=True))
+            trial.runner._reboot = lambda: reboots.append(1)
+            await trial.ask(Verb.START)
+            await trial.ask(Verb.STOPSTART)
+            assert reboots == [], "a person's command is no failure"
+            switch.turn("down")
+            while not reboots:
+                await asyncio.sleep(0.01)
+            await trial.reach("STOP NotReady")
+            assert trial.runner.memory.now.started
+        async with trial:
+            assert trial.runner.loop.count == 1
+
+    asyncio.run(main())
+
+
+def test_what_a_checker_asks_for_by_itself_carries_its_arguments(tmp_path):
+    async def main():
+        async with Trial(tmp_path) as trial:
+            trial.script("start_both")
+            await trial.ask(Verb.START)
+            trial.runner.context.request("restart", "errd", "httpd is gone", ("-Services", "web"))
+            while len(trial.order()) < 2:
+                await asyncio.sleep(0.01)
+            assert trial.order()[1] == "start_both UP UP start -Services web"
+            assert trial.runner.loop.count == 1
+            trial.runner.context.request("noaction", "errd", "never mind", ())
+            assert trial.runner.loop.count == 1
+
+    asyncio.run(main())
+
+
+def test_a_start_of_what_is_started_changes_nothing(tmp_path):
+    async def main():
+        gate = Switch("wait")
+        gate.when, gate.value = "pre", "down"
+        async with Trial(tmp_path, checkers=[gate]) as trial:
+            first = trial.runner.submit(Verb.START, "test", person=True)
+            while trial.runner.state is not State.WAIT:
+                await asyncio.sleep(0.01)
+            await trial.ask(Verb.START)
+            with pytest.raises(StateError, match="in WAIT"):
+                trial.runner.submit(Verb.RESTART, "test", person=True)
+            gate.turn("up")
+            await asyncio.wait_for(first, 5)
+            assert trial.runner.state is State.UP
+
+    asyncio.run(main())
+
+
+def test_a_script_that_counts_itself_stops_the_module_over_maxloop(tmp_path):
+    async def main():
+        async with Trial(tmp_path, maxloop=1) as trial:
+            await trial.ask(Verb.START)
+            assert trial.runner.count_one("handler") == 1
+            trial.runner.count_one("handler")
+            await trial.reach("STOP NotReady")
+            assert "maxloop" in trial.runner.reason
+            trial.runner.count_anew()
+            assert trial.runner.loop.count == 0
+
+    asyncio.run(main())
+
+
+def test_a_new_configuration_is_taken_while_the_application_runs(tmp_path):
+    async def main():
+        async with Trial(tmp_path, checkers=[Switch()]) as trial:
+            trial.script("start_both")
+            await trial.ask(Verb.START)
+            new = replace(trial.config, service=Service("trial", maxloop=9), user=User(1.0, 1.0))
+            assert await trial.runner.reconfigure(new) == ["trial.switch"]
+            assert trial.runner.loop.maxloop == 9
+            assert trial.runner.scripts.user == User(1.0, 1.0)
+            assert trial.order() == ["start_both WAIT UP start"]
+            assert trial.runner.state is State.UP
 
     asyncio.run(main())
