@@ -14,6 +14,7 @@ from support import wait_for
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = """<safe><service mode="light">
 <check><tcp ident="web" when="both"><to addr="127.0.0.1" port="PORT" interval="1s" timeout="1s"/></tcp></check>
+<failover period="500ms" handle_time="1s"/>
 <user nicestoptimeout="20" forcestoptimeout="20"/>
 </service></safe>
 """

@@ -98,7 +98,8 @@ def with_services(tmp_path, form, standin):
     config = folder / "conf/userconfig.xml"
     variables = f'<var name="SAFEKIT_SYSTEMCTL" value="{SYSTEMCTL}"/><var name="STANDIN" value="{standin}"/>'
     text = config.read_text().replace("    </user>", f"      {variables}\n    </user>")
-    config.write_text(text.replace('interval="10s"', 'interval="1s"'))
+    soon = '<failover period="500ms" handle_time="1s"/>'
+    config.write_text(text.replace('interval="10s"', 'interval="1s"').replace("    <user ", f"    {soon}<user "))
     return folder
 
 
