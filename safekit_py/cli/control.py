@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from safekit_py.cli import tables
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
 from safekit_py.model.state import State
 
@@ -47,28 +48,15 @@ def _make(verb: str) -> click.Command:
 
 @click.command(cls=Command)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option("--trace-hooks", is_flag=True, help="Write every call of a plugin's hook to stderr.")
 @click.pass_obj
-def agent(session: Session, verbose: bool) -> None:
+def agent(session: Session, verbose: bool, trace_hooks: bool) -> None:
     """Run the agent in the foreground (systemd does this)."""
+    if trace_hooks:
+        os.environ["SAFEKIT_TRACE_HOOKS"] = "1"
     from safekit_py.cli.agent import run  # noqa: PLC0415 - loaded only where needed
 
     run(session.paths, verbose=verbose)
-
-
-@click.command(cls=Command)
-@json_option
-@click.pass_obj
-def plugins(session: Session, as_json: bool) -> None:
-    """Show every plugin, the hooks it implements, and what is wrong with it."""
-    found = session.call("GET", "/plugins")
-    if as_json:
-        emit(found)
-        return
-    table = tables.table("PLUGIN", "FROM", "HOOKS", "PROBLEM")
-    for item in found:
-        problems = "\n".join(p["message"] for p in item["problems"])
-        table.add_row(item["name"], item["origin"], "\n".join(item["hooks"]), problems)
-    tables.show(table)
 
 
 start, stop, restart, stopstart, forcestop = map(_make, HELP)

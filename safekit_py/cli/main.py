@@ -9,17 +9,22 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from safekit_py import __version__
 from safekit_py.cli import common
+from safekit_py.errors import SafekitError
 from safekit_py.model.paths import Paths
 
 # Where each command stands. It is imported when it is used: module scripts call this program often.
 COMMANDS = {
-    **dict.fromkeys(("status", "log", "printi", "printe"), "monitor"),
-    **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent", "plugins"), "control"),
+    **dict.fromkeys(("status", "printi", "printe"), "monitor"),
+    **dict.fromkeys(("log", "logview", "logsave", "cmdlog"), "log"),
+    **dict.fromkeys(("get", "set"), "resource"),
+    **dict.fromkeys(("snapshot", "dump", "clean"), "support"),
+    **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent"), "control"),
     **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
     "failover": "failover",
@@ -27,24 +32,68 @@ COMMANDS = {
     "module": "module",
     "cluster": "cluster",
     "lab": "lab",
+    "plugins": "plugins",
 }
 ALIASES = {"state": "status"}
+KEY = "safekit_py.plugins"  # of the context's values: the commands of plugins
 
 
 class LazyGroup(common.Group):
-    """The commands of ``COMMANDS``, imported one by one."""
+    """The commands of ``COMMANDS``, imported one by one, and those of plugins, which are asked only for other names."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every name, aliases included."""
-        return sorted({*COMMANDS, *ALIASES})
+        """Every name, aliases and plugins' commands included."""
+        return sorted({*COMMANDS, *ALIASES, *self._brought(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         name = ALIASES.get(cmd_name, cmd_name)
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(f"safekit_py.cli.{COMMANDS[name]}"), name)
-        return command
+        if name in COMMANDS:
+            command: click.Command = getattr(importlib.import_module(f"safekit_py.cli.{COMMANDS[name]}"), name)
+            return command
+        return self._brought(ctx).get(name, ("", None))[1]
+
+    @staticmethod
+    def _brought(ctx: click.Context) -> dict[str, tuple[str, click.Command]]:
+        """The commands of plugins, each with its plugin. Plugins are loaded for it, once."""
+        top = ctx.find_root()
+        if KEY not in top.meta:
+            from safekit_py.runtime.plugins import load  # noqa: PLC0415 - most commands do without
+
+            root = top.params.get("root") or os.environ.get("SAFEKIT_ROOT", "/")
+            top.meta[KEY] = load(Paths(Path(root).absolute())).commands({*COMMANDS, *ALIASES})
+        found: dict[str, tuple[str, click.Command]] = top.meta[KEY]
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The built-in commands, then those of plugins in a section of their own."""
+        own = [(name, self.get_command(ctx, name)) for name in sorted({*COMMANDS, *ALIASES})]
+        brought = [(name, command) for name, (_, command) in sorted(self._brought(ctx).items())]
+        for title, commands in (("Commands", own), ("Commands of plugins", brought)):
+            width = formatter.width - 6 - max((len(name) for name, _ in commands), default=0)
+            rows = [(name, c.get_short_help_str(width)) for name, c in commands if c is not None and not c.hidden]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a plugin's raises is told as the plugin's fault."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            name = ctx.invoked_subcommand or ""
+            plugin = ctx.meta.get(KEY, {}).get(name, ("", None))[0]
+            if not plugin:
+                raise
+            return common.reports_errors(_raise)(error=error, plugin=plugin, name=name)
+
+
+def _raise(error: Exception, plugin: str, name: str) -> None:
+    from safekit_py.runtime.faults import failed  # noqa: PLC0415 - loaded only where needed
+
+    raise error if isinstance(error, SafekitError) else SafekitError(failed(plugin, f"its command {name}", error))
 
 
 @click.group(
@@ -59,12 +108,19 @@ class LazyGroup(common.Group):
     default=lambda: os.environ.get("SAFEKIT_ROOT", "/"),
     help="Where this server's files are; several servers can live on one machine.  [default: $SAFEKIT_ROOT or /]",
 )
+@click.option(
+    "--trace-hooks", is_flag=True, help="Write every call of a plugin's hook to stderr: plugin, time, result."
+)
 @click.pass_context
-def cli(ctx: click.Context, root: Path) -> None:
+def cli(ctx: click.Context, root: Path, trace_hooks: bool) -> None:
     """Load balancing and high availability for any Linux application.
 
     A first farm on this machine: safekit-py lab demo. On real servers: see the README.
     """
+    # For the processes that a command starts: they must find the same server, and the same wish.
+    os.environ["SAFEKIT_ROOT"] = str(root.absolute())
+    if trace_hooks:
+        os.environ["SAFEKIT_TRACE_HOOKS"] = "1"
     ctx.obj = common.Session(Paths(root.absolute()))
 
 

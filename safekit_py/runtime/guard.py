@@ -13,12 +13,13 @@ and only when no frame of the engine stands between them and the same plugin was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -75,6 +76,29 @@ async def task(owner: str, run: Awaitable[Result]) -> Result:
         raise _exited(error) from None
     finally:
         _owner.reset(token)
+
+
+@contextlib.contextmanager
+def within(seconds: float, owner: str) -> Iterator[None]:
+    """Limit the time of plugin code that runs before, or without, an event loop; only in the main thread.
+
+    :raises PluginStalled: it took longer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise PluginStalled(f"{owner} took more than {seconds:g} s and was interrupted")
+
+    before = signal.signal(signal.SIGALRM, late)
+    # Again each second: code that swallows one exception meets the next.
+    left, every = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left, every)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 def _stalled(owner: str) -> PluginStalled:

@@ -33,15 +33,16 @@ def is_plugin(name: str) -> bool:
     return name.endswith(".py") and not name.startswith((".", "#", "_")) and not name[:-3].endswith(BACKUPS)
 
 
-def load(path: Path) -> ModuleType:
+def load(path: Path, *, anywhere: bool = False) -> ModuleType:
     """Run a plugin's file.
 
+    :param anywhere: also one that others could change, when a person names it.
     :raises AccessError: somebody else than root or the agent's user could have changed it or its folder.
     :raises ConfigError: it is no plain file, or larger than ``LARGEST`` bytes.
     :raises Exception: whatever the plugin raises.
     """
-    source = _read(path)
-    name = PREFIX + path.stem.replace("-", "_")
+    source = _read(path, anywhere)
+    name = module_name(path)
     module = ModuleType(name)
     module.__file__ = str(path)
     code = compile(source, str(path), "exec", dont_inherit=True)
@@ -54,8 +55,22 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def _read(path: Path) -> bytes:
-    _refuse_if_unsafe(path.parent, path.parent.stat())
+def module_name(path: Path) -> str:
+    """The name of the module that a file becomes."""
+    return PREFIX + path.stem.replace("-", "_")
+
+
+def ensure(folder: Path, module: str) -> None:
+    """Have the file of a folder loaded that becomes this module; without effect when there is none."""
+    if module.startswith(PREFIX) and module not in sys.modules:
+        for path in files(folder):
+            if module_name(path) == module:
+                load(path)
+
+
+def _read(path: Path, anywhere: bool) -> bytes:
+    if not anywhere:
+        _refuse_if_unsafe(path.parent, path.parent.stat())
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -67,7 +82,8 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             problem = f"{path} is no plain file of at most {LARGEST >> 20} MiB"
             raise ConfigError(Problem("plugin.not-a-file", problem, "put the plugin's file itself there"))
-        _refuse_if_unsafe(path, status)
+        if not anywhere:
+            _refuse_if_unsafe(path, status)
         return stream.read()
 
 

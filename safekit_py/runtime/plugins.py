@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "safekit_py.plugins"
 DISABLE = "SAFEKIT_DISABLED_PLUGINS"
+IMPORT_LIMIT = 20.0  # seconds
 TRACE = "SAFEKIT_TRACE_HOOKS"  # environment: every call of a hook is written to stderr
 BUILTIN = (
     "safekit_py.plugins.farm.plugin",
@@ -88,14 +89,14 @@ class Manager:
 
     def load_module(self, module: str) -> None:
         """Import and register a built-in plugin."""
-        self._load(module, "built-in", lambda: importlib.import_module(module), __version__)
+        self.load_from(module, "built-in", lambda: importlib.import_module(module), __version__)
 
     def load_entry_points(self) -> None:
         """Import and register the plugins that installed packages offer."""
         for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
             version = point.dist.version if point.dist else ""
             origin = f"{point.dist.name} {version}" if point.dist else "entry point"
-            self._load(point.name, origin, point.load, version)
+            self.load_from(point.name, origin, point.load, version)
 
     def load_files(self, folder: Path) -> None:
         """Run and register the plugins that are single files of a folder."""
@@ -104,9 +105,10 @@ class Manager:
 
     def load_file(self, path: Path) -> None:
         """Run and register one of them."""
-        self._load(path.stem, str(path), lambda: plugindir.load(path))
+        self.load_from(path.stem, str(path), lambda: plugindir.load(path))
 
-    def _load(self, name: str, origin: str, load: Callable[[], Any], version: str = "") -> None:
+    def load_from(self, name: str, origin: str, load: Callable[[], Any], version: str = "") -> None:
+        """Register what ``load`` gives, unless the plugin is disabled; what goes wrong is recorded under its name."""
         entry = Loaded(name, origin, version=version)
         if name in _disabled():
             text = f"plugin {name} is disabled by {DISABLE}"
@@ -114,7 +116,8 @@ class Manager:
             self.plugins.append(entry)
             return
         try:
-            plugin = guard.call(f"plugin {name}, its import", load)
+            with guard.within(IMPORT_LIMIT, f"plugin {name}, its import"):
+                plugin = guard.call(f"plugin {name}, its import", load)
         except SafekitError as error:
             entry.problems = list(error.problems)
             self.plugins.append(entry)
@@ -304,6 +307,14 @@ class Manager:
             source = (plugin, "safekit_metrics")
             self._take(found, source, items, lambda m: m.name, lambda m: fits(m) or check(m))
         return [metric for _, metric in found.values()]
+
+    def contributed(self, hook: str) -> list[tuple[str, Any]]:
+        """What plugins were found to contribute by one of the hooks that are asked once, each with its plugin."""
+        return list(self._asked.get(hook, {}).values())
+
+    def given_actions(self) -> list[tuple[str, Action]]:
+        """Actions as their plugins made them, each with its plugin."""
+        return [(plugin, each) for plugin, items in self._calls("safekit_actions") for each in items]
 
     def ask_all(
         self, server: Server, reserved: Collection[str] = (), check: Callable[[Metric], str] = lambda _: ""
