@@ -20,7 +20,7 @@ FAILED = 400  # from this status of HTTP on
 LOOKS = {"GET", "HEAD", "OPTIONS"}
 PREFIX = "/api/v1/"
 MASK = "***"
-SECRET = re.compile(r"pass|pwd|secret|token|key|credential|private", re.IGNORECASE)
+SECRET = re.compile(r"pass|pwd|secret|token|credential|private|key$|(^|[_-])key[_-]", re.IGNORECASE)
 
 # Commands whose names do not follow from the path; NAME stands for any module.
 NAMES = {
@@ -34,7 +34,12 @@ NAMES = {
     "POST modules/NAME/loop/inc": "incloop",
     "POST modules/NAME/loop/reset": "resetloop",
 }
-SILENT = {"PUT modules/NAME/log"}  # a line in a log is its own record
+WORDS = {"resources": ("set", "-r"), "checkers": ("checker",)}
+SILENT = {
+    "PUT modules/NAME/log",  # a line in a log is its own record
+    "POST modules/NAME/script/state",  # these only ask
+    "POST modules/NAME/script/level",
+}
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -65,8 +70,7 @@ def described(method: str, path: str, query: str) -> tuple[str, str, str, str]:
     if f"{method} {shape}" in SILENT:
         return "", "", "", ""
     rest = words[2:] if module else words
-    if rest[:1] == ["resources"]:
-        rest = ["set", "-r", *rest[1:]]
+    rest = [*WORDS.get(rest[0], rest[:1]), *rest[1:]] if rest else []
     command = NAMES.get(f"{method} {shape}") or " ".join((["delete"] if method == "DELETE" else []) + rest)
     arguments, identity = [], ""
     for name, value in parse_qsl(query, keep_blank_values=True):

@@ -19,6 +19,7 @@ KEEP = 20_000  # lines of log kept
 KEEP_CHANGES = 20_000  # changes of resources kept
 KEEP_EACH = 2_000  # changes of one resource kept, so that one that flaps does not push out the others
 TRIM_EVERY = 500  # lines between two trims
+CLOSED = 0.5  # seconds that a reader of a closed file waits: it must not ask again at once
 LONGEST = 8192  # characters of one text; more is cut
 
 SCHEMA = (
@@ -111,7 +112,10 @@ class EventLog:
 
     async def news(self, after: int, seconds: float) -> None:
         """Return when there is an event with a number above ``after``, when the file is closed, or after some time."""
-        if after != self._last or self._db.closed:
+        if self._db.closed:
+            await asyncio.sleep(min(seconds, CLOSED))
+            return
+        if after != self._last:
             return
         reader = asyncio.get_running_loop().create_future()
         self._readers.add(reader)
