@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,20 @@ class History:
     def deconfigured(self) -> bool:
         """Whether a person has taken the module's configuration back."""
         return (self._folder / _MARK).exists()
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the module was installed, or configured, by a command; what a person only put there was not."""
+        return self._folder.is_dir() and not self.deconfigured
+
+    def admit(self) -> None:
+        """The module is installed; its configuration is active when it was activated for the first time.
+
+        :raises OSError: the disk does not take it.
+        """
+        disk.private(self._folder)
+        (self._folder / _MARK).unlink(missing_ok=True)
+        disk.sync(self._folder)
 
     def versions(self) -> list[Version]:
         """The oldest first; one that cannot be read is left out."""
@@ -148,6 +163,18 @@ class History:
             path.unlink(missing_ok=True)
 
 
+def userconfig(version: Version) -> bytes:
+    """The userconfig.xml of a configuration that is kept.
+
+    :raises OSError: it cannot be read any more.
+    """
+    try:
+        with zipfile.ZipFile(version.path) as packed:
+            return packed.read(USERCONFIG)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise OSError(f"{version.path} is damaged: {error}") from error
+
+
 def contents(archive: Path) -> dict[str, bytes]:
     """All files of a configuration that is kept; it was written by :meth:`History.record`, which bounds it."""
     with zipfile.ZipFile(archive) as packed:
@@ -166,6 +193,12 @@ def present(paths: Paths, name: str) -> str:
     """The fingerprint of a module's folder as it is now; empty when it cannot be told."""
     files = _files(paths.module(name))
     return signature(files) if files else ""
+
+
+def same_but_userconfig(version: Version, paths: Paths, name: str) -> bool:
+    """Whether all files but userconfig.xml are as they were with a configuration."""
+    now = _files(paths.module(name))
+    return now is not None and {**contents(version.path), USERCONFIG: b""} == {**now, USERCONFIG: b""}
 
 
 def _files(folder: Path) -> dict[str, bytes] | None:

@@ -74,7 +74,7 @@ class Staged:
     checked: Checked
 
     def place(self, paths: Paths) -> bool:
-        """Put it in its place in one step; whether another one stood there.
+        """Put it in its place in one step; whether another one stood there. Done again, it puts that one back.
 
         :raises StateError: an installation is under way.
         """
@@ -135,7 +135,7 @@ def _place(stage: Path, paths: Paths, name: str) -> bool:
         old = paths.modules / f"{_OLD}{name}"
         target.rename(old)
         stage.rename(target)
-        disk.discard(old)
+        old.rename(stage)
     disk.sync(paths.modules)
     return replaced
 
@@ -185,12 +185,16 @@ def uninstall(name: str, paths: Paths) -> None:
         disk.discard(gone)
 
 
-def installed(paths: Paths) -> list[Installed]:
-    """The installed modules, by name."""
+def folders(paths: Paths) -> list[str]:
+    """The names of the folders that may be modules."""
     if not paths.modules.is_dir():
         return []
-    names = sorted(each.name for each in paths.modules.iterdir() if NAME.fullmatch(each.name))
-    return [Installed(each, paths.module(each)) for each in names if paths.userconfig(each).is_file()]
+    return sorted(each.name for each in paths.modules.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+
+
+def installed(paths: Paths) -> list[Installed]:
+    """The installed modules, by name."""
+    return [Installed(each, paths.module(each)) for each in folders(paths) if paths.userconfig(each).is_file()]
 
 
 def shipped() -> list[Shipped]:

@@ -12,6 +12,7 @@ from safekit_py.control.audit import Audit
 from safekit_py.control.problems import handler
 from safekit_py.control.routes import (
     cluster,
+    configuration,
     configure,
     control,
     failover,
@@ -26,7 +27,19 @@ from safekit_py.errors import SafekitError
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.commandlog import CommandLog
 
-ROUTES = (history, support, monitor, control, maintenance, failover, configure, cluster, plugins, metrics)
+ROUTES = (
+    history,
+    support,
+    monitor,
+    control,
+    maintenance,
+    failover,
+    configure,
+    configuration,
+    cluster,
+    plugins,
+    metrics,
+)
 
 
 def create(agent: Agent) -> FastAPI:

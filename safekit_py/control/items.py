@@ -34,6 +34,7 @@ def module_item(runner: ModuleRunner) -> schemas.ModuleItem:
         boot=effective(runner.config.service.boot, runner.memory.now.boot),
         resources=resource_items(runner),
         report=dict(runner.report()),
+        pending=items(runner.pending),
     )
 
 

@@ -46,6 +46,7 @@ class ModuleItem(BaseModel):
     resources: list[ResourceItem] = []
     report: dict[str, Any] = Field(default={}, description="what the module type shows")
     problems: list[ProblemItem] = []
+    pending: list[ProblemItem] = Field(default=[], description="why an edited configuration is not the active one")
 
 
 class StatusDocument(BaseModel):
@@ -204,3 +205,46 @@ class Told(BaseModel):
     """What a script printed."""
 
     output: str
+
+
+class VersionItem(BaseModel):
+    """One configuration of a module that was active."""
+
+    number: int
+    time: float = Field(description="when it was activated, seconds since the epoch")
+    cause: str
+    signature: str = Field(description="fingerprint of the module's files; empty when only userconfig.xml was kept")
+    active: bool
+
+
+class ConfigurationDocument(BaseModel):
+    """A module's configuration."""
+
+    name: str
+    edited: str = Field(description="fingerprint of the module's files as they are; empty when it cannot be told")
+    differs: bool = Field(description="userconfig.xml is not as it is active")
+    versions: list[VersionItem] = Field(default=[], description="the oldest first")
+    pending: list[ProblemItem] = []
+
+
+class ConfigurationDone(BaseModel):
+    """What became of a configuration."""
+
+    text: str
+    problems: list[ProblemItem] = Field(default=[], description="warnings")
+    module: ModuleItem
+
+
+class DifferenceDocument(BaseModel):
+    """What makes a module's files of a configuration."""
+
+    diff: str = Field(description="a unified diff; empty when they are equal")
+
+
+class AvailableItem(BaseModel):
+    """An archive or a folder that could be installed."""
+
+    name: str
+    path: str
+    remedy: str = Field(description="the command that installs it")
+    problems: list[ProblemItem] = []

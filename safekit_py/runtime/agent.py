@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from safekit_py.bundle import install as bundle
@@ -26,7 +25,9 @@ from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
 from safekit_py.runtime import configcheck, identity, plugins
+from safekit_py.runtime.configurations import Configurations
 from safekit_py.runtime.files import write_atomically
+from safekit_py.runtime.installation import Installation
 from safekit_py.runtime.memory import boot_id
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
@@ -48,6 +49,8 @@ class Agent:
         self.runners: dict[str, ModuleRunner] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self._changing = asyncio.Lock()
+        self.configurations = Configurations(self)
+        self.installation = Installation(self, self.configurations)
 
     async def start(self) -> None:
         """Load everything, clean up after an earlier run, and start what should run."""
@@ -58,12 +61,13 @@ class Agent:
         await asyncio.to_thread(self._write_command)
         await self.load_cluster()
         await asyncio.to_thread(bundle.recover, self.paths)
-        await self._load_all([m.name for m in bundle.installed(self.paths)])
+        await self._load_all(await self.configurations.known())
         same_boot = await asyncio.to_thread(self._same_boot)
         for runner in self.runners.values():
             decided = boot.effective(runner.config.service.boot, runner.memory.now.boot)
             if boot.starts(decided, started=runner.memory.now.started, same_boot=same_boot):
                 self._resume(runner, 0.0 if same_boot else runner.config.service.boot_delay)
+        self.configurations.reload.start()
 
     def _same_boot(self) -> bool:
         """Whether an agent has run before in the present boot of the server; from now on, one has."""
@@ -86,6 +90,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""
+        await self.configurations.reload.stop()
         before = {r: r.memory.now for r in self.runners.values()}
         await self.stop_all("the agent stops", person=False)
         for runner, memory in before.items():
@@ -200,26 +205,59 @@ class Agent:
 
     async def _reload_all(self) -> None:
         await self.load_cluster()
-        await self._load_all([*self.runners, *self.broken])
+        await self._load_all(dict.fromkeys((*await self.configurations.known(), *self.runners)))
 
     # --- modules --------------------------------------------------------------------------------
 
     async def _load_all(self, names: Iterable[str]) -> None:
-        """(Re)build the runners of these installed modules; their configurations are read in one child process."""
-        chosen = list(names)
-        checked = await configcheck.check_modules([self.paths.userconfig(name) for name in chosen])
-        await asyncio.gather(*(self._build(name, each) for name, each in zip(chosen, checked, strict=True)))
+        """(Re)build the runners of these modules; their configurations are read in one child process."""
+        checked = await self.configurations.activation.load(names)
+        await asyncio.gather(*(self._build(name, each) for name, each in checked))
 
-    async def _load(self, name: str) -> None:
-        """(Re)build the runner of an installed module from its files; the old one must be stopped."""
-        await self._load_all([name])
+    async def load(self, name: str) -> None:
+        """(Re)build the runner of a module that does not run, from what was active."""
+        async with self._changing:
+            if self.running(name) is None:
+                await self._load_all([name])
+
+    async def build(self, name: str, checked: Checked) -> ModuleRunner:
+        """(Re)build the runner of a module that does not run, with this configuration.
+
+        :raises ConfigError: it cannot run with it.
+        :raises StateError: it runs.
+        """
+        async with self._changing:
+            if self.running(name) is not None:
+                raise StateError(
+                    Problem("module.running", f"{name} was started meanwhile", f"safekit-py status {name}")
+                )
+            await self._build(name, checked)
+            return self.runner(name)
+
+    async def unconfigure(self, name: str, problems: tuple[Problem, ...]) -> None:
+        """A stopped module cannot run, for these reasons."""
+        async with self._changing:
+            runner = self.runners.pop(name, None)
+            self.broken[name] = problems
+            if runner is not None:
+                await runner.shutdown()
+
+    async def forget(self, name: str) -> None:
+        """A stopped module is not there any more."""
+        await self.unconfigure(name, ())
+        del self.broken[name]
+
+    def running(self, name: str) -> ModuleRunner | None:
+        """The runner of a module that is not stopped."""
+        runner = self.runners.get(name)
+        return None if runner is None or runner.stopped else runner
 
     async def _build(self, name: str, checked: Checked) -> None:
         old = self.runners.pop(name, None)
         if old is not None:
             await old.shutdown()
         self.broken.pop(name, None)
-        problems = self._unfit(checked)
+        problems = self.unfit(checked)
         if problems or checked.config is None:
             self.broken[name] = tuple(problems)
             return
@@ -246,12 +284,12 @@ class Agent:
             node=self.node,
             cluster_key=self.key,
             module_id=identity.module_id(self.paths, name),
-            publish=self._publish,
+            publish=self.publish,
             ask=self.ask,
             reboot=self._reboot,
         )
 
-    def _unfit(self, checked: Checked) -> list[Problem]:
+    def unfit(self, checked: Checked) -> list[Problem]:
         """Why a module of this configuration cannot run on this server."""
         problems = [p for p in checked.problems if p.severity == "error"]
         if checked.config is None:
@@ -299,10 +337,9 @@ class Agent:
 
     async def command(self, name: str, verb: Verb, identity_: str | None) -> asyncio.Future[None]:
         """Ask a module for something; before a start its files are read again, so that edits count."""
+        if verb is Verb.START:
+            await self.configurations.before_start(name)
         async with self._changing:
-            stopped = name in self.broken or (name in self.runners and self.runners[name].stopped)
-            if verb is Verb.START and stopped:
-                await self._load(name)
             runner = self.runner(name)
             person = identity_ is None
             if identity_ is not None and verb in (Verb.RESTART, Verb.STOPSTART, Verb.WAIT):
@@ -310,51 +347,10 @@ class Agent:
             cause = "asked by an administrator" if person else f"asked by {identity_}"
             return runner.submit(verb, cause, person=person)
 
-    async def install(
-        self, archive: Path, name: str, macros: Mapping[str, str], number: int | None
-    ) -> tuple[Problem, ...]:
-        """Install an archive or a folder as module ``name``; nothing changes when it is not acceptable.
-
-        :return: the warnings of its configuration.
-        """
-        async with self._changing:
-            running = self.runners.get(name)
-            if running is not None and not running.stopped:
-                raise StateError(
-                    Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
-                )
-            others = [m.name for m in bundle.installed(self.paths)]
-            chosen = identity.module_id(self.paths, name) if number is None else number
-            identity.refuse_id_in_use(self.paths, name, chosen, others)
-            result = await asyncio.to_thread(
-                bundle.install, archive, name, self.paths, macros, configcheck.check_blocking
-            )
-            if number is not None:
-                identity.set_module_id(self.paths, name, number)
-            await self._load(name)
-            if name in self.broken:
-                return (*result.problems, *self.broken[name])
-            return tuple(result.problems)
-
-    async def uninstall(self, name: str) -> None:
-        """Remove a stopped module; its log and what its application kept in $SAFEUSERVAR stay."""
-        async with self._changing:
-            runner = self.runners.get(name)
-            if runner is not None and not runner.stopped:
-                raise StateError(
-                    Problem("module.running", f"{name} is running", f"stop it first: safekit-py stop {name}")
-                )
-            if runner is None and name not in self.broken:
-                self.runner(name)
-            if runner is not None:
-                del self.runners[name]
-                await runner.shutdown()
-            self.broken.pop(name, None)
-            await asyncio.to_thread(bundle.uninstall, name, self.paths)
-
     # --- the rest -------------------------------------------------------------------------------
 
-    def _publish(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
+        """Tell the agent's log and the plugins of an event."""
         level = logging.ERROR if event.severity in (Severity.ERROR, Severity.CRITICAL) else logging.INFO
         log.log(level, "%s %s %s: %s", event.severity.value, event.module, event.source, event.message)
         self.manager.event(event)

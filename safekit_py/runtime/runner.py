@@ -83,6 +83,7 @@ class ModuleRunner:
         self.since = now
         self.starts = 0  # how often the application was started since the agent began
         self.reason = self.memory.now.reason
+        self.pending: tuple[Problem, ...] = ()  # why an edited configuration is not the active one
         self.context = ModuleContext(
             *(name, config, cluster, node, paths, cluster_key, module_id, self._type_log, self.board.set),
             resource=self.board.get,
@@ -202,6 +203,11 @@ class ModuleRunner:
         return self.state is State.STOP and self.desk.current is None and self.desk.waiting is None
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is being carried out, or what is only waits."""
+        return self.desk.current is None or self._steps.waiting
+
+    @property
     def failover_on(self) -> bool:
         """Whether the rules' actions are taken."""
         return (self.memory.now.failover or ("on" if self.config.service.failover else "off")) == "on"
@@ -277,6 +283,10 @@ class ModuleRunner:
             self._reboot()
             return
         await self._steps.run(automaton.start(self.type.goal))
+
+    async def halt(self, cause: str) -> None:
+        """Stop for a moment: another runner starts the module again."""
+        await self._steps.run(automaton.stop(self.state, "stopstart"))
 
     async def stop(self, cause: str) -> None:
         """Stop here."""

@@ -33,8 +33,9 @@ def router(agent: Agent) -> APIRouter:
         request: Request,
         macros: Annotated[dict[str, str], Depends(_macros)],
         number: Annotated[int | None, Query(ge=0, lt=1024)] = None,
+        apply: bool = False,
     ) -> schemas.Done:
-        """Install a module from the archive in the body (application/zip)."""
+        """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs."""
         with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
             archive = Path(folder) / f"{Path(name).name}.zip"
             with archive.open("xb") as stream:
@@ -46,14 +47,14 @@ def router(agent: Agent) -> APIRouter:
                             Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB")
                         )
                     stream.write(chunk)
-            problems = await agent.install(archive, name, macros, number)
+            problems = await agent.installation.install(archive, name, macros, number, apply=apply)
         shown = module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
         return schemas.Done(done=True, problems=items(problems), module=shown)
 
     @routes.delete("/modules/{name}")
     async def uninstall(name: str) -> schemas.Done:
         """Remove a stopped module; its log and what its application kept stay."""
-        await agent.uninstall(name)
+        await agent.installation.uninstall(name)
         return schemas.Done(done=True)
 
     @routes.put("/cluster/config")

@@ -1,0 +1,171 @@
+"""Watches the folder of the modules: what has come to rest there is handed on, by name.
+
+The file system's events (watchdog) are a hint that a look is worth while, and nothing more: a look by stat every
+``RESCAN`` seconds is the truth, so an event that is lost, a watch that overflows, a thread that dies or a folder that
+is deleted and made again cost time and nothing else. What a look means is decided in ``safekit_py.core.settle``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safekit_py.bundle.install import NAME
+from safekit_py.bundle.names import USERCONFIG
+from safekit_py.core.settle import Settler
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
+    from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger("safekit.agent")
+
+RESCAN = 5.0  # seconds between two looks when nothing hints at a change
+PACE = 0.05  # seconds between two looks at least: a storm of changes costs no more than this
+JOIN = 1.0  # seconds that the threads of a watch get to end
+HINTS = frozenset({"created", "deleted", "modified", "moved", "closed"})  # a look itself makes "opened" events
+ARCHIVE = ".zip"
+
+
+def look(folder: Path) -> dict[str, Hashable]:
+    """Every module and every archive in the folder, and how it is on the disk. Nothing is opened but folders.
+
+    :return: by ``NAME`` of a module's folder, or ``NAME.zip``. The modules' own editors may leave any other file.
+    """
+    found: dict[str, Hashable] = {}
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if NAME.fullmatch(entry.name):
+                seen = _entry(Path(entry.path, USERCONFIG))
+                if seen is not None:
+                    found[entry.name] = seen
+            elif entry.name.endswith(ARCHIVE) and not entry.name.startswith("."):
+                seen = _entry(Path(entry.path))
+                if seen is not None:
+                    found[entry.name] = seen
+    return found
+
+
+def _entry(path: Path) -> Hashable:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+class Watcher:
+    """One folder.
+
+    :param settled: is called in the event loop with each name that has come to rest, also one that is gone.
+    """
+
+    def __init__(self, folder: Path, settled: Callable[[str], None]) -> None:
+        self._folder, self._settled = folder, settled
+        self._settler = Settler()
+        self._hint = asyncio.Event()
+        self._hinted = False  # one hint is enough until the next look: a storm must not fill the event loop
+        self._observer: BaseObserver | None = None
+        self._of: tuple[int, int] | None = None
+        self._complained = False
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin; every file that is there is handed on once."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._work(), name="watcher of the modules")
+
+    async def stop(self) -> None:
+        """End the watch and its threads."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._unwatch()
+
+    def again(self, name: str) -> None:
+        """Hand this one on once more at the next look; for one that could not be taken."""
+        self._settler = self._settler.again(name)
+
+    @property
+    def watching(self) -> bool:
+        """Whether the file system's events are heard."""
+        threads = [self._observer, *self._observer.emitters] if self._observer is not None else []
+        return bool(threads) and all(each.is_alive() for each in threads) and self._of == self._identity()
+
+    async def _work(self) -> None:
+        while True:
+            if not self.watching:
+                await self._watch()
+            self._hinted = False
+            self._hint.clear()
+            self._settler, ready, due = self._settler.look(time.monotonic(), look(self._folder))
+            for name in ready:
+                try:
+                    self._settled(name)
+                except Exception:  # a fault with one file must not end the watch over the others
+                    log.exception("%s in %s", name, self._folder)
+            await asyncio.sleep(PACE)
+            left = RESCAN if due is None else max(0.0, due - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, RESCAN)):
+                    await self._hint.wait()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which folder it is; one that was deleted and made again is another."""
+        try:
+            status = self._folder.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """An event of the file system, in the thread of the watch."""
+        if not self._hinted and event.event_type in HINTS and self._loop is not None:
+            self._hinted = True
+            with contextlib.suppress(RuntimeError):  # the event loop has ended
+                self._loop.call_soon_threadsafe(self._hint.set)
+
+    async def _watch(self) -> None:
+        """Hear the file system's events, if it lets us; without them a change is seen at the next rescan."""
+        await self._unwatch()
+        of = self._identity()
+        if of is None:
+            return
+        try:
+            self._observer = await asyncio.to_thread(self._observe)
+            self._of, self._complained = of, False
+        except Exception as error:  # inotify's limits, and whatever else a system may refuse
+            if not self._complained:
+                log.warning("changes in %s are seen after up to %g s: %s", self._folder, RESCAN, error)
+                self._complained = True
+
+    def _observe(self) -> BaseObserver:
+        from watchdog.observers import Observer  # noqa: PLC0415 - half a megabyte, only for an agent
+
+        observer = Observer()
+        observer.name = "watchdog"
+        try:
+            observer.schedule(self, str(self._folder), recursive=True)  # type: ignore[arg-type]
+            observer.start()
+        except BaseException:
+            observer.stop()
+            raise
+        return observer
+
+    async def _unwatch(self) -> None:
+        observer, self._observer, self._of = self._observer, None, None
+        if observer is None:
+            return
+        observer.stop()
+        with contextlib.suppress(RuntimeError):  # it was never started
+            await asyncio.to_thread(observer.join, JOIN)
