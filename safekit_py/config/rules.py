@@ -232,7 +232,8 @@ def _syntax(error: UnexpectedInput, statement: str, start: int) -> _Fault:
     if re.match(r"cluster\s*\(", statement[at:]):
         text = "the function cluster() is not supported: a rule looks at resources only"
         return _Fault("config.rule-unsupported", text, "write a resource, class.id == state", offset)
-    words = [phrase for name, phrase in EXPECTED.items() if name in wanted]
+    hidden = "STRING" if "LABEL" in wanted else ""  # a label in quotes is a rare thing
+    words = [phrase for name, phrase in EXPECTED.items() if name in wanted and name != hidden]
     *first, last = words or ["something else"]
     listed = f"{', '.join(first)} or {last}" if first else last
     message = f"expected {listed}, found {repr(found) if found else 'the end of the text'}"
@@ -253,7 +254,7 @@ def _remedy(found: str, wanted: set[str], statement: str, at: int) -> str:
         return "close each ( with )"
     if "RESOURCE" in wanted and found not in ("", ")"):
         return f"a resource is class.id, class.? or class.*, perhaps with remote. before it; {SHAPE}"
-    if "STRING" in wanted:
+    if "WORD" in wanted:
         return "a value other than the four states stands in quotes"
     return SHAPE
 

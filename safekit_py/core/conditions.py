@@ -63,14 +63,14 @@ def value(condition: Expression, resources: Resources) -> bool:
             return any(passed) if operand.ident == ANY else bool(passed) and all(passed)
 
 
-def tests(condition: Expression) -> Iterator[Test]:
+def comparisons(condition: Expression) -> Iterator[Test]:
     """Every test in a condition, from left to right."""
     match condition:
         case Not(inner):
-            yield from tests(inner)
+            yield from comparisons(inner)
         case And(parts) | Or(parts):
             for each in parts:
-                yield from tests(each)
+                yield from comparisons(each)
         case Test():
             yield condition
 

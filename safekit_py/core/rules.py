@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from safekit_py.core.conditions import INIT, LOCAL, Resources, because, look, name_of, tests, text, value
+from safekit_py.core.conditions import INIT, LOCAL, Resources, because, comparisons, look, name_of, text, value
 from safekit_py.model.config import Failover
 from safekit_py.model.rules import And, Expression, Not, Operand, Or, Rule, Test
 
@@ -209,7 +209,7 @@ def ready(rules: Iterable[Rule], resources: Resources) -> Gate:
 
 def _gate(rules: list[Rule], resources: Resources) -> Gate:
     true = _true(rules, resources)
-    named = [pair for rule in rules for test in tests(rule.condition) for pair in look(test.operand, resources)]
+    named = [pair for rule in rules for test in comparisons(rule.condition) for pair in look(test.operand, resources)]
     init = tuple(sorted({name for name, found in named if found == INIT}))
     labels = tuple(dict.fromkeys(rule.label for rule in true))
     return Gate(not true and not init, labels, init, _causes(true, resources))
@@ -237,7 +237,7 @@ def explain(
                 *(rule.label, action, rule.origin, rule.line, text(rule), true),
                 operands=tuple(
                     Seen(name_of(each), look(each, resources))
-                    for each in dict.fromkeys(test.operand for test in tests(rule.condition))
+                    for each in dict.fromkeys(test.operand for test in comparisons(rule.condition))
                 ),
                 causes=because(rule.condition, resources),
                 since=now - wishes[action][0] if true else None,

@@ -17,8 +17,3 @@ def test_accepted_with_a_warning(element):
     assert checked.config is not None
     assert [(each.code, each.severity) for each in checked.problems] == [("config.not-acting", "warning")]
     assert element.note in checked.problems[0].message
-
-
-def test_a_rule_of_failover_is_text():
-    text = "<failover><![CDATA[ r: if (tcp.x == down && a) then restart(); ]]></failover>"
-    assert check(f'<safe><service mode="farm">{text}</service></safe>'.encode(), "f", ELEMENTS).config is not None
