@@ -122,7 +122,7 @@ class _Builder:
         except SafekitError as error:
             for each in error.problems:
                 node.problem(each.code, each.message, each.remedy)
-        except Exception as error:  # a plugin may raise anything, and the others are still to be heard
+        except (Exception, SystemExit) as error:  # a plugin may raise anything, and the others are still to be heard
             message = f"The plugin of <{element.tag}> failed: {type(error).__name__}: {error}"
             node.problem("config.plugin-failed", message, "report this to the plugin's author")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import pickle
 import subprocess
 import sys
@@ -14,8 +16,11 @@ from typing import Any
 from safekit_py.config.checked import Checked, CheckedCluster
 from safekit_py.errors import Problem, SystemProblem
 from safekit_py.model.config import Cluster
+from safekit_py.runtime import plugindir, plugins
+from safekit_py.runtime.plugins import TRACE
 
 TIMEOUT = 60.0  # seconds
+ALONE = 2  # processes at a time, when each file has to be checked by itself
 COMMAND = (sys.executable, "-m", "safekit_py.runtime.configchild")
 
 
@@ -66,7 +71,17 @@ def _outcome(code: int, out: bytes, err: bytes) -> list[Any]:
     if code:
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
         raise _failure(last[0])
-    return list(pickle.loads(out))  # noqa: S301 - from our own child, through our own pipe
+    if os.environ.get(TRACE):
+        sys.stderr.write(err.decode("utf-8", "replace"))
+    return [_Unpickler(io.BytesIO(each)).load() for each in pickle.loads(out)]  # noqa: S301 - from our own child
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds the classes of plugins that are single files, where this process has not loaded them."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        plugindir.ensure(plugins.folder(), module_name)
+        return super().find_class(module_name, global_name)
 
 
 def _failure(why: str) -> SystemProblem:
@@ -88,8 +103,23 @@ def check_blocking(data: bytes, file: str, macros: Mapping[str, str]) -> Checked
 
 
 async def check_modules(paths: Sequence[Path]) -> list[Checked]:
-    """Check the userconfig.xml of several installed modules, in one process."""
-    return await check_in_child([Request(str(path)) for path in paths]) if paths else []
+    """Check the userconfig.xml of several installed modules, in one process; in one for each if that one fails."""
+    requests = [Request(str(path)) for path in paths]
+    if not requests:
+        return []
+    try:
+        return await check_in_child(requests)
+    except SystemProblem as error:
+        if len(requests) == 1:
+            return [Checked(None, error.problems)]
+    # One of the files, or a plugin at it, ended the process: the others are not to suffer.
+    turn = asyncio.Semaphore(ALONE)
+
+    async def alone(path: Path) -> Checked:
+        async with turn:
+            return (await check_modules([path]))[0]
+
+    return list(await asyncio.gather(*map(alone, paths)))
 
 
 async def check_cluster(path: Path) -> tuple[Cluster | None, tuple[Problem, ...]]:

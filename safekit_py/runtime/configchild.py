@@ -1,7 +1,8 @@
 """The short-lived process that checks configurations: one request in, one answer out, then all its memory is free.
 
-Request, on stdin: pickle of a list of ``configcheck.Request``. Answer, on stdout: pickle of a list of ``Checked`` or
-``CheckedCluster``. Pickle is safe here: both ends are the same program of the same user, joined by a pipe of their own.
+Request, on stdin: pickle of a list of ``configcheck.Request``. Answer, on stdout: pickle of a list of pickles, each of
+a ``Checked`` or ``CheckedCluster``. Pickle is safe here: both ends are the same program of the same user, joined by a
+pipe of their own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from safekit_py.config.cluster import check_cluster
 from safekit_py.config.load import check
 from safekit_py.errors import Problem
 from safekit_py.model.config import ModuleConfig
-from safekit_py.runtime import plugins
+from safekit_py.runtime import guard, plugins
 from safekit_py.runtime.configcheck import Request
+from safekit_py.runtime.faults import said
 
 LATER = ("mirror",)  # modes of SafeKit that are not there yet
+
+LIMIT = 10.0  # seconds that the check of one file may take
 
 
 def answer(request: Request, manager: plugins.Manager | None = None) -> Checked | CheckedCluster:
@@ -74,8 +78,20 @@ def main() -> None:
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     # One set of plugins for all the files of a run: loading them takes longer than a check.
     manager = None if all(each.cluster for each in requests) else plugins.load()
-    pickle.dump([answer(each, manager) for each in requests], out)
+    pickle.dump([_packed(each, manager) for each in requests], out)
     out.flush()
+
+
+def _packed(request: Request, manager: plugins.Manager | None) -> bytes:
+    """The answer, pickled by itself: a plugin that hangs, exits or builds odd values spoils one file, not all."""
+    try:
+        with guard.within(LIMIT, f"the check of {request.name}"):
+            return pickle.dumps(answer(request, manager))
+    except (Exception, SystemExit) as error:
+        outcome = CheckedCluster if request.cluster else Checked
+        text = f"The file could not be checked: {said(error)}"
+        remedy = "safekit-py plugins check NAME tells whether a plugin is the reason"
+        return pickle.dumps(outcome(None, (Problem("config.plugin-failed", text, remedy, request.name),)))
 
 
 if __name__ == "__main__":

@@ -336,6 +336,11 @@ def _to_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def folder(paths: Paths | None = None) -> Path:
+    """Where plugins that are single files stand, by default those of the server that ``$SAFEKIT_ROOT`` names."""
+    return (paths or Paths(Path(os.environ.get("SAFEKIT_ROOT", "/")))).safe / "plugins"
+
+
 def load(paths: Paths | None = None, *, third_party: bool = True) -> Manager:
     """The manager with every plugin that this installation has.
 
@@ -346,6 +351,5 @@ def load(paths: Paths | None = None, *, third_party: bool = True) -> Manager:
         manager.load_module(module)
     if third_party:
         manager.load_entry_points()
-        where = paths or Paths(Path(os.environ.get("SAFEKIT_ROOT", "/")))
-        manager.load_files(where.safe / "plugins")
+        manager.load_files(folder(paths))
     return manager
