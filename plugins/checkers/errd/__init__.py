@@ -1,0 +1,1 @@
+"""``<errd>``: the processes and services of an application, and what follows when one is missing."""

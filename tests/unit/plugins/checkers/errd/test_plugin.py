@@ -1,0 +1,34 @@
+"""What the plugin brings, and where it refuses."""
+
+from types import SimpleNamespace
+
+import pytest
+from safekit_py.plugins.checkers.errd import plugin
+from safekit_py.plugins.checkers.errd.model import Errd, Proc
+
+from safekit_py.errors import SafekitError
+from safekit_py.model.config import ModuleConfig, Service, User
+
+
+def config(errd, user=None):
+    elements = () if errd is None else (("errd", (errd,)),)
+    return ModuleConfig(Service("light"), user, elements)
+
+
+def made(given):
+    return list(next(iter(plugin.safekit_checkers())).create(SimpleNamespace(config=given)))
+
+
+def test_a_checker_for_each_process():
+    procs = (Proc("a"), Proc("b", service=True))
+    assert [each.resource for each in made(config(Errd(5.0, procs), User()))] == ["proc.a", "proc.b"]
+    assert made(config(Errd())) == []
+    assert made(config(None)) == []
+
+
+def test_without_user_no_script_could_follow():
+    given = config(Errd(5.0, (Proc("a"),)))
+    assert [each.code for each in plugin.check(given)] == ["errd.no-user"]
+    with pytest.raises(SafekitError, match="without <user>"):
+        made(given)
+    assert list(plugin.check(config(Errd(), User()))) == []
