@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lark import Lark, Token, Transformer, v_args
@@ -78,32 +78,34 @@ _FOUND = re.compile(r"[\w\-]+|[=!<>&|]{2}|\S")
 _LUA = re.compile(r"\s*Rules\s*[.=]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """Something wrong at an offset of the whole text."""
+@dataclass(slots=True)
+class _Faults:
+    """What is wrong, each with its offset in the whole text."""
 
-    code: str
-    message: str
-    remedy: str
-    offset: int
+    source: Source
+    found: list[tuple[int, Problem]] = field(default_factory=list)
 
-    def problem(self, source: Source) -> Problem:
-        line, column = source.place(self.offset)
-        message = f"column {column}: {self.message}\n{source.shown(self.offset)}"
-        return Problem(self.code, message, self.remedy, source.file, line)
+    def problem(self, code: str, offset: int, message: str, remedy: str) -> None:
+        line, column = self.source.place(offset)
+        text = f"column {column}: {message}\n{self.source.shown(offset)}"
+        self.found.append((offset, Problem(code, text, remedy, self.source.file, line)))
+
+    def all(self) -> tuple[Problem, ...]:
+        """In the order of the text."""
+        return tuple(each for _, each in sorted(self.found, key=lambda pair: pair[0]))
 
 
 @v_args(inline=True)
 class _Builder(Transformer[Token, Rule]):
     """Makes the rule while lark parses, so that no depth of parentheses can exhaust the stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: _Faults) -> None:
         super().__init__()
-        self.faults: list[_Fault] = []
+        self.faults = faults
         self.base = 0
 
-    def fault(self, token: Token, code: str, message: str, remedy: str) -> None:
-        self.faults.append(_Fault(code, message, remedy, self.base + (token.start_pos or 0)))
+    def at(self, token: Token) -> int:
+        return self.base + (token.start_pos or 0)
 
     def label(self, token: Token) -> Token:
         return token.update(value=_unquoted(token))
@@ -111,7 +113,7 @@ class _Builder(Transformer[Token, Rule]):
     def rule(self, label: Token, condition: Expression, action: Token) -> tuple[Token, Rule]:
         if _depth(condition) > MAX_DEPTH:
             text = f"rule '{label}' is more than {MAX_DEPTH} deep in parentheses and '!'"
-            self.fault(label, "config.rule-too-deep", text, "make two rules of it")
+            self.faults.problem("config.rule-too-deep", self.at(label), text, "make two rules of it")
         return label, Rule(str(label), condition, str(action))
 
     def either(self, *parts: Expression) -> Expression:
@@ -127,7 +129,7 @@ class _Builder(Transformer[Token, Rule]):
         if word.type == "WORD" and word not in STATES:
             near = difflib.get_close_matches(word.lower(), STATES, 1)
             remedy = f'{f"did you mean {near[0]}? " if near else ""}another value stands in quotes: "{word}"'
-            self.fault(word, "config.rule-state", f"'{word}' is none of {', '.join(STATES)}", remedy)
+            self.faults.problem("config.rule-state", self.at(word), f"'{word}' is none of {', '.join(STATES)}", remedy)
         return Test(self.operand(resource), sign.type == "EQUAL", _unquoted(word))
 
     def operand(self, token: Token) -> Operand:
@@ -136,11 +138,13 @@ class _Builder(Transformer[Token, Rule]):
         kind, dot, ident = rest.partition(".") if first in (LOCAL, REMOTE) else (first, ".", rest)
         if not dot or kind in (LOCAL, REMOTE):
             text = f"'{token}' names a side, and not a resource of it"
-            self.fault(token, "config.rule-side", text, f"write {first}.class.id, such as {first}.tcp.appli")
+            self.faults.problem(
+                "config.rule-side", self.at(token), text, f"write {first}.class.id, such as {first}.tcp.appli"
+            )
         elif kind not in CLASSES and rest.partition(".")[0] in CLASSES and first not in (LOCAL, REMOTE):
             text = f"'{first}' in '{token}' is neither a side nor a class"
             remedy = f'the sides are local and remote; for a class of that name write {first}."{rest}"'
-            self.fault(token, "config.rule-side", text, remedy)
+            self.faults.problem("config.rule-side", self.at(token), text, remedy)
         return Operand(side, kind, _unquoted(ident))
 
 
@@ -149,34 +153,33 @@ def parse(source: Source) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
 
     :return: the rules that are sound, in the order of the text, and what is wrong with the others.
     """
+    faults = _Faults(source)
     if match := _LUA.match(source.text):
         text = "rules in Lua (Rules.disable, Rules = Rules + ...) are not supported"
-        return (), (_Fault("config.rule-unsupported", text, SHAPE, match.end() - 1).problem(source),)
-    builder = _Builder()
+        faults.problem("config.rule-unsupported", match.end() - 1, text, SHAPE)
+        return (), faults.all()
+    builder = _Builder(faults)
     parser = Lark(GRAMMAR, start="rule", parser="lalr", transformer=builder)
-    faults: list[_Fault] = []
     rules: dict[str, Rule] = {}
     for count, (start, statement) in enumerate(_statements(source.text, faults)):
         if count == MAX_RULES:
-            text = f"these are more than {MAX_RULES} rules"
-            faults.append(_Fault("config.rule-too-many", text, "join some with ||", _first(statement) + start))
+            at = start + len(statement) - len(statement.lstrip())
+            faults.problem("config.rule-too-many", at, f"these are more than {MAX_RULES} rules", "join some with ||")
             break
-        builder.base, before = start, len(builder.faults)
+        builder.base, before = start, len(faults.found)
         try:
             made: Any = parser.parse(statement)  # the transformer makes it, which lark's types cannot say
-            label, rule = made
         except UnexpectedInput as error:
-            faults.append(_syntax(error, statement, start))
+            _syntax(error, statement, start, faults)
             continue
-        at = start + label.start_pos
-        line, _ = source.place(at)
+        label, rule = made
+        at = builder.at(label)
         if rule.label in rules:
             text = f"the label '{rule.label}' stands in line {rules[rule.label].line} already"
-            faults.append(_Fault("config.rule-label-twice", text, "give each rule its own, or join them with ||", at))
-        elif len(builder.faults) == before:
-            rules[rule.label] = Rule(rule.label, rule.condition, rule.action, line)
-    found = sorted([*faults, *builder.faults], key=lambda each: each.offset)
-    return tuple(rules.values()), tuple(each.problem(source) for each in found)
+            faults.problem("config.rule-label-twice", at, text, "give each rule its own, or join them with ||")
+        elif len(faults.found) == before:
+            rules[rule.label] = replace(rule, line=source.place(at)[0])
+    return tuple(rules.values()), faults.all()
 
 
 def rules_of(text: str, file: str = "") -> tuple[Rule, ...]:
@@ -190,7 +193,7 @@ def rules_of(text: str, file: str = "") -> tuple[Rule, ...]:
     return rules
 
 
-def _statements(text: str, faults: list[_Fault]) -> Iterator[tuple[int, str]]:
+def _statements(text: str, faults: _Faults) -> Iterator[tuple[int, str]]:
     """Offset and text of each rule, comments blanked; a comment that is never closed ends the text."""
     start, position, broken = 0, 0, False
     parts: list[str] = []
@@ -201,8 +204,8 @@ def _statements(text: str, faults: list[_Fault]) -> Iterator[tuple[int, str]]:
             parts.append(re.sub(r"[^\n]", " ", match[0]))
         elif match["open"]:
             what, close = ("comment", "*/") if match[0] == "/*" else ("quote", f"{match[0]} on the same line")
-            fault = _Fault("config.rule-syntax", f"this {what} is not closed", f"close it with {close}", match.start())
-            faults.append(fault)
+            said = f"this {what} is not closed"
+            faults.problem("config.rule-syntax", match.start(), said, f"close it with {close}")
             if what == "comment":
                 return
             broken = True  # the rest of this rule would only say it again
@@ -218,8 +221,8 @@ def _statements(text: str, faults: list[_Fault]) -> Iterator[tuple[int, str]]:
         yield start, statement
 
 
-def _syntax(error: UnexpectedInput, statement: str, start: int) -> _Fault:
-    """What the parser did not understand, in words."""
+def _syntax(error: UnexpectedInput, statement: str, start: int, faults: _Faults) -> None:
+    """Report what the parser did not understand, in words."""
     if isinstance(error, UnexpectedToken):
         wanted = error.accepts or error.expected
         at = len(statement.rstrip()) if error.token.type == "$END" else error.token.start_pos or 0
@@ -231,13 +234,14 @@ def _syntax(error: UnexpectedInput, statement: str, start: int) -> _Fault:
     found = match[0] if match else ""
     if re.match(r"cluster\s*\(", statement[at:]):
         text = "the function cluster() is not supported: a rule looks at resources only"
-        return _Fault("config.rule-unsupported", text, "write a resource, class.id == state", offset)
+        faults.problem("config.rule-unsupported", offset, text, "write a resource, class.id == state")
+        return
     hidden = "STRING" if "LABEL" in wanted else ""  # a label in quotes is a rare thing
     words = [phrase for name, phrase in EXPECTED.items() if name in wanted and name != hidden]
     *first, last = words or ["something else"]
     listed = f"{', '.join(first)} or {last}" if first else last
     message = f"expected {listed}, found {repr(found) if found else 'the end of the text'}"
-    return _Fault("config.rule-syntax", message, _remedy(found, set(wanted), statement, at), offset)
+    faults.problem("config.rule-syntax", offset, message, _remedy(found, set(wanted), statement, at))
 
 
 def _remedy(found: str, wanted: set[str], statement: str, at: int) -> str:
@@ -257,10 +261,6 @@ def _remedy(found: str, wanted: set[str], statement: str, at: int) -> str:
     if "WORD" in wanted:
         return "a value other than the four states stands in quotes"
     return SHAPE
-
-
-def _first(statement: str) -> int:
-    return len(statement) - len(statement.lstrip())
 
 
 def _unquoted(text: str) -> str:

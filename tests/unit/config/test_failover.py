@@ -1,11 +1,14 @@
 """<failover> in a userconfig.xml: its attributes, its rules, and where its faults are."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
 from safekit_py.config.load import check
 from safekit_py.model.config import Failover
+from safekit_py.runtime.configcheck import check_blocking
 
 
 def checked(element, before="", **more):
@@ -78,3 +81,24 @@ def test_a_fault_behind_a_macro_is_shown_where_it_stands():
     _, shown, caret = problem.message.split("\n")
     assert shown == f"    {element}"
     assert shown[caret.index("^") :].startswith("= up")
+
+
+def test_an_action_that_no_plugin_brings():
+    rules = "a: if (tcp.x == up) then stop;\nb: if (tcp.x == up) then fly;"
+    source = f'<safe>\n<service mode="light">\n<failover>{rules}</failover></service></safe>'
+    found = check_blocking(source.encode(), "u.xml", {})
+    assert found.config is None
+    (problem,) = found.problems
+    assert (problem.line, problem.code, problem.file) == (4, "config.unknown-action", "u.xml")
+    assert "stopstart" in problem.remedy
+
+
+def test_neither_the_agent_nor_a_file_without_rules_loads_the_parser():
+    code = (
+        "import sys, safekit_py.runtime.agent\n"
+        "assert 'lark' not in sys.modules\n"
+        "from safekit_py.config.load import check\n"
+        "assert check(b'<safe><service mode=\"x\"/></safe>', 'f', ()).config\n"
+        "assert 'lark' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
