@@ -10,7 +10,6 @@ NOTES = {
     ("heart", "service"): "heartbeats between two servers come with the module type mirror",
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
-    ("errd", "service"): "its processes are not watched; a tcp checker can watch the application's port",
     ("ping", "check"): "the address is not tested",
     ("intf", "check"): "the interface is not tested",
     ("ip", "check"): "the address is not tested",
