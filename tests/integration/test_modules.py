@@ -69,10 +69,14 @@ def test_nginx_stopped_on_one_server_moves_its_requests(nginx):
     wait_for(lambda: serving(nginx) == set(SERVERS))
 
 
-def test_killed_nginx_is_restarted_there(nginx):
+@pytest.mark.parametrize("killed", ["nginx: master", "nginx:"])
+def test_killed_nginx_is_restarted_there(nginx, killed):
+    """Its workers outlive the master: they are replaced too."""
     before = nginx.status("server1", "nginx")["starts"]
-    kill(nginx, "server1", processes(nginx, "server1", "nginx:"))
+    numbers = processes(nginx, "server1", "nginx:")
+    kill(nginx, "server1", processes(nginx, "server1", killed))
     wait_for(lambda: restarted(nginx, "server1", "nginx", before), 60)
+    assert not set(numbers) & set(processes(nginx, "server1", "nginx:"))
     wait_for(lambda: serving(nginx) == set(SERVERS))
 
 
