@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agent import agents, resident
 
+from safekit_py.bundle.history import History
 from safekit_py.lab import Lab
 from safekit_py.model.paths import Paths
 
@@ -47,6 +48,7 @@ def prepare(paths: Paths, count: int) -> list[str]:
         for folder in ("conf", "bin"):
             (paths.module(name) / folder).mkdir(parents=True)
         paths.userconfig(name).write_text(FARM % (110 + number) if number % 2 else LIGHT)
+        History(paths, name).admit()
     return names
 
 
