@@ -110,13 +110,16 @@ def with_services(tmp_path, form, standin):
 def test_generic_runs_services_by_their_names(farm, tmp_path):
     """One service answers on the port, the other one sleeps; the killed one is started again by the checker."""
     standin = tmp_path / "standin"
-    (standin / "units").mkdir(parents=True)
+    for part in ("units", "enabled"):
+        (standin / part).mkdir(parents=True)
+    (standin / "enabled/web.service").touch()
     (standin / "units/web.service").write_text(WEB)
     (standin / "units/helper.service").write_text("sleep\n987654\n")
     folder = with_services(tmp_path, "generic", standin)
     macros = ["--set", "VIP=10.77.0.121", "--set", "PORT=8089", "--set", "SERVICES=helper, web"]
     farm.cli("server1", "module", "install", str(folder), "-m", "myservices", *macros)
     try:
+        assert list((standin / "enabled").iterdir()) == [], "the module starts it now, not the boot"
         farm.cli("server1", "start", "myservices", "--wait")
         assert farm.state("server1", "myservices") == "UP Ready"
         assert (standin / "calls").read_text().splitlines() == ["start helper.service", "start web.service"]
@@ -131,6 +134,20 @@ def test_generic_runs_services_by_their_names(farm, tmp_path):
         assert processes(farm, "server1", "http.server 8089|sleep 987654") == []
     finally:
         remove(farm, "server1", "myservices")
+    assert [each.name for each in (standin / "enabled").iterdir()] == ["web.service"]
+
+
+def test_a_service_that_is_not_there_is_told_when_the_module_is_installed(farm, tmp_path):
+    (tmp_path / "standin/units").mkdir(parents=True)
+    folder = with_services(tmp_path, "generic", tmp_path / "standin")
+    macros = ["--set", "VIP=10.77.0.121", "--set", "PORT=8089", "--set", "SERVICES=nosuch"]
+    farm.cli("server1", "module", "install", str(folder), "-m", "noservice", *macros, check=False)
+    try:
+        assert "confcheck" in farm.status("server1", "noservice")["reason"]
+        userlog = (farm.lab.root("server1") / "var/lib/safekit/modules/noservice/userlog").read_text()
+        assert "there is no nosuch.service on this server" in userlog
+    finally:
+        remove(farm, "server1", "noservice")
 
 
 def test_the_mirror_form_is_installed_and_waits_for_its_type(farm):
