@@ -28,7 +28,7 @@ COMMANDS = {
     **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
     "failover": "failover",
-    "confcheck": "configure",
+    **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",
     "cluster": "cluster",
     "lab": "lab",

@@ -12,7 +12,7 @@ import click
 
 from safekit_py.cli import tables
 from safekit_py.cli.common import Group, Session, emit, from_items, json_option, module_option, show_problems
-from safekit_py.errors import NotFoundError, Problem
+from safekit_py.errors import NotFoundError, Problem, SystemProblem
 
 CHUNK = 1 << 20  # bytes
 
@@ -41,10 +41,17 @@ def package(folder: Path, output: Path | None, as_json: bool) -> None:
 @click.option("-m", "--module", "name", metavar="NAME", help="Install it under this name.")
 @click.option("--set", "macros", multiple=True, metavar="NAME=VALUE", help="Fill in a macro of its configuration.")
 @click.option("-M", "--id", "number", type=click.IntRange(0, 1023), help="Its number, the same on every server.")
+@click.option("--apply", is_flag=True, help="Also while it runs: stop it, replace it, start it.")
 @json_option
 @click.pass_obj
 def install(
-    session: Session, source: str, name: str | None, macros: tuple[str, ...], number: int | None, as_json: bool
+    session: Session,
+    source: str,
+    name: str | None,
+    macros: tuple[str, ...],
+    number: int | None,
+    apply: bool,
+    as_json: bool,
 ) -> None:
     """Install a module: an archive, a folder, or the name of a shipped module.
 
@@ -58,7 +65,7 @@ def install(
             from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
             archive = bundle.package(archive, Path(folder) / f"{chosen}.zip")
-        parameters: dict[str, object] = {"set": list(macros)}
+        parameters: dict[str, object] = {"set": list(macros), "apply": apply}
         if number is not None:
             parameters["number"] = number
         answer = _upload(session, chosen, archive, parameters, quiet=as_json)
@@ -66,7 +73,9 @@ def install(
         emit(answer)
         return
     show_problems(from_items(answer["problems"]))
-    click.echo(f"{chosen}: installed. Next: safekit-py start {chosen}")
+    state = answer["module"]["state"]
+    following = f". Next: safekit-py start {chosen}" if state in ("STOP", "NOT_CONFIGURED") else f", {state}"
+    click.echo(f"{chosen}: installed{following}")
 
 
 def _upload(
@@ -126,20 +135,40 @@ def uninstall(session: Session, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def list_(session: Session, as_json: bool) -> None:
-    """Show the modules that are installed, and those shipped with this version."""
+    """Show the modules that are installed, those that are available in their folder, and those shipped.
+
+    An archive or a folder that appears in $SAFE/modules is available: it is checked, and nothing more by itself.
+    """
     from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
-    installed = sorted(m.name for m in bundle.installed(session.paths))
+    available = _available(session)
+    folders = {each["path"] for each in available}
+    installed = sorted(m.name for m in bundle.installed(session.paths) if str(m.folder) not in folders)
     shipped = [{"name": m.name, "title": m.title} for m in bundle.shipped()]
     if as_json:
-        emit({"installed": installed, "shipped": shipped})
+        emit({"installed": installed, "available": available, "shipped": shipped})
         return
     table = tables.table("MODULE", "WHERE", "WHAT")
     for name in installed:
         table.add_row(name, "installed", f"{session.paths.module(name)}")
+    for each in available:
+        errors = sum(problem["severity"] == "error" for problem in each["problems"])
+        what = f"{each['path']}: {f'{errors} errors, see below' if errors else each['remedy']}"
+        table.add_row(each["name"], "available", what)
     for item in shipped:
         table.add_row(item["name"], "shipped", item["title"])
     tables.show(table)
+    for each in available:
+        show_problems(from_items(each["problems"]))
+
+
+def _available(session: Session) -> list[dict[str, Any]]:
+    """What the agent found in the modules' folder; nothing when no agent runs."""
+    try:
+        found: list[dict[str, Any]] = session.call("GET", "/configurations")
+    except SystemProblem:
+        return []
+    return found
 
 
 @module.command()

@@ -75,6 +75,12 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
 def module_details(module: dict[str, Any], *, verbose: bool) -> list[RenderableType]:
     """Resources, and for a farm the servers with their shares."""
     parts: list[RenderableType] = []
+    for problem in module["pending"]:
+        where = f"{problem['file']}:{problem['line']}: " if problem["file"] and problem["line"] else ""
+        text = (
+            f"\n{module['name']}: edited configuration not active: {where}{problem['message']} -> {problem['remedy']}"
+        )
+        parts.append(Text(text, style="red" if problem["severity"] == "error" else "yellow"))
     shares = module["report"].get("members", [])
     if shares:
         farm = table("SERVER", "IN THE FARM", *(f"SHARE {g}" for g in module["report"].get("groups", [])))

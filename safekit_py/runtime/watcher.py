@@ -1,8 +1,11 @@
 """Watches the folder of the modules: what has come to rest there is handed on, by name.
 
 The file system's events (watchdog) are a hint that a look is worth while, and nothing more: a look by stat every
-``RESCAN`` seconds is the truth, so an event that is lost, a watch that overflows, a thread that dies or a folder that
+``RESCAN`` seconds is the truth, so an event that is lost, a queue that overflows, a thread that dies or a folder that
 is deleted and made again cost time and nothing else. What a look means is decided in ``safekit_py.core.settle``.
+
+Each folder is watched by itself: watchdog's watch of a whole tree loses its thread when two folders of the tree are
+exchanged, as an installation does.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from safekit_py.core.settle import Settler
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
-    from watchdog.observers.api import BaseObserver
+    from watchdog.observers.api import BaseObserver, ObservedWatch
 
 log = logging.getLogger("safekit.agent")
 
@@ -32,6 +35,9 @@ PACE = 0.05  # seconds between two looks at least: a storm of changes costs no m
 JOIN = 1.0  # seconds that the threads of a watch get to end
 HINTS = frozenset({"created", "deleted", "modified", "moved", "closed"})  # a look itself makes "opened" events
 ARCHIVE = ".zip"
+CONF = "conf"
+
+Identity = tuple[int, int]
 
 
 def look(folder: Path) -> dict[str, Hashable]:
@@ -75,7 +81,7 @@ class Watcher:
         self._hint = asyncio.Event()
         self._hinted = False  # one hint is enough until the next look: a storm must not fill the event loop
         self._observer: BaseObserver | None = None
-        self._of: tuple[int, int] | None = None
+        self._watches: dict[Path, tuple[Identity, ObservedWatch]] = {}
         self._complained = False
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +96,7 @@ class Watcher:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._unwatch()
+        await asyncio.to_thread(self._unwatch)
 
     def again(self, name: str) -> None:
         """Hand this one on once more at the next look; for one that could not be taken."""
@@ -98,14 +104,17 @@ class Watcher:
 
     @property
     def watching(self) -> bool:
-        """Whether the file system's events are heard."""
+        """Whether the file system's events are heard, as far as can be told."""
+        return self._alive() and {path: of for path, (of, _) in self._watches.items()} == self._wanted()
+
+    def _alive(self) -> bool:
         threads = [self._observer, *self._observer.emitters] if self._observer is not None else []
-        return bool(threads) and all(each.is_alive() for each in threads) and self._of == self._identity()
+        return bool(threads) and all(each.is_alive() for each in threads)
 
     async def _work(self) -> None:
         while True:
             if not self.watching:
-                await self._watch()
+                await asyncio.to_thread(self._watch)
             self._hinted = False
             self._hint.clear()
             self._settler, ready, due = self._settler.look(time.monotonic(), look(self._folder))
@@ -120,14 +129,6 @@ class Watcher:
                 async with asyncio.timeout(min(left, RESCAN)):
                     await self._hint.wait()
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Which folder it is; one that was deleted and made again is another."""
-        try:
-            status = self._folder.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
     def dispatch(self, event: FileSystemEvent) -> None:
         """An event of the file system, in the thread of the watch."""
         if not self._hinted and event.event_type in HINTS and self._loop is not None:
@@ -135,37 +136,48 @@ class Watcher:
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(self._hint.set)
 
-    async def _watch(self) -> None:
-        """Hear the file system's events, if it lets us; without them a change is seen at the next rescan."""
-        await self._unwatch()
-        of = self._identity()
-        if of is None:
-            return
+    def _wanted(self) -> dict[Path, Identity]:
+        """The folders in which something may change, and which they are: one that was made again is another."""
+        found = {}
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            folders = [Path(entry.path, CONF) for entry in entries if NAME.fullmatch(entry.name)]
+            for path in (self._folder, *folders):
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    if stat.S_ISDIR(status.st_mode):
+                        found[path] = (status.st_dev, status.st_ino)
+        return found
+
+    def _watch(self) -> None:
+        """Hear the events of each folder, as far as the system lets us; without them a change is seen at a rescan."""
+        if not self._alive():
+            self._unwatch()
         try:
-            self._observer = await asyncio.to_thread(self._observe)
-            self._of, self._complained = of, False
-        except Exception as error:  # inotify's limits, and whatever else a system may refuse
+            observer = self._observer = self._observer or _observe()
+            wanted = self._wanted()
+            for path in [path for path, (of, _) in self._watches.items() if wanted.get(path) != of]:
+                observer.unschedule(self._watches.pop(path)[1])
+            for path in wanted.keys() - self._watches.keys():
+                with contextlib.suppress(FileNotFoundError):  # it went between two looks
+                    self._watches[path] = wanted[path], observer.schedule(self, str(path))  # type: ignore[arg-type]
+        except Exception as error:  # inotify's limits, and whatever else a system or the library may refuse
             if not self._complained:
                 log.warning("changes in %s are seen after up to %g s: %s", self._folder, RESCAN, error)
                 self._complained = True
 
-    def _observe(self) -> BaseObserver:
-        from watchdog.observers import Observer  # noqa: PLC0415 - half a megabyte, only for an agent
+    def _unwatch(self) -> None:
+        observer, self._observer, self._watches = self._observer, None, {}
+        if observer is not None:
+            try:
+                observer.stop()
+                observer.join(JOIN)
+            except Exception as error:  # a library that lost count of its watches must not keep an agent from ending
+                log.info("the watch over %s ended: %r", self._folder, error)
 
-        observer = Observer()
-        observer.name = "watchdog"
-        try:
-            observer.schedule(self, str(self._folder), recursive=True)  # type: ignore[arg-type]
-            observer.start()
-        except BaseException:
-            observer.stop()
-            raise
-        return observer
 
-    async def _unwatch(self) -> None:
-        observer, self._observer, self._of = self._observer, None, None
-        if observer is None:
-            return
-        observer.stop()
-        with contextlib.suppress(RuntimeError):  # it was never started
-            await asyncio.to_thread(observer.join, JOIN)
+def _observe() -> BaseObserver:
+    from watchdog.observers import Observer  # noqa: PLC0415 - half a megabyte, only for an agent
+
+    observer = Observer()
+    observer.start()
+    return observer

@@ -146,7 +146,7 @@ def test_a_command_that_is_named_exists_with_its_options(page, text):
         assert words[0] in {option for each in cli.params for option in each.opts}
         return
     commands, context = [cli], click.Context(cli)
-    while words and all(isinstance(each, click.Group) for each in commands):
+    while words and words[0][:1] != "-" and all(isinstance(each, click.Group) for each in commands):
         commands = [
             found for group in commands for each in words[0].split("|") if (found := group.get_command(context, each))
         ]
