@@ -1,7 +1,8 @@
 """The checkers of ``<errd>``: look, report, and ask for the action at once.
 
 A look comes at ``polltimer``, and at once when a process whose end matters has ended. All processes of a module share
-one look at /proc, all its services one question to systemd.
+one look at /proc, all its services one question to systemd. After a start, and after a handler, what is missing counts
+only after ``SETTLE`` seconds: a script that ends with ``daemon &`` is done before the daemon has its name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .service import SYSTEMCTL, VARIABLE, ServiceManagerError, show
 from .shared import Shared
 
 SLACK = 1.0  # seconds: a look at polltimer may be this old, so that checkers which wake together share it
+SETTLE = 2.0  # seconds after a start within which something may be missing
+EAGER = 0.1  # seconds between two looks meanwhile
+STARTING = 1.0  # seconds between two looks at a service that starts
 SPARE = 60.0  # seconds beyond polltimer without a report, after which the engine starts a checker again
 IDENTITY = "errd"  # who asks for the action
 
@@ -26,9 +30,9 @@ Report = Callable[[str, str], None]
 
 
 class Look(NamedTuple):
-    """What one look says: the verdict (None: not yet), and the processes whose end is worth the next one."""
+    """What one look says: the verdict, and the processes whose end is worth the next one."""
 
-    verdict: Verdict | None
+    verdict: Verdict
     vital: list[Process]
 
 
@@ -63,26 +67,36 @@ class ProcChecker:
     async def _watch(self, report: Report, deaths: Deaths, ended: asyncio.Event) -> None:
         clock = asyncio.get_running_loop().time
         pace, since, acted = Pace(), clock(), None
+        settled = since + min(SETTLE, self._polltimer)
         while True:
             ended.clear()
-            status = Status.UNKNOWN
-            try:
-                seen = await self._take(since)
-            except ServiceManagerError as error:
-                report(status, str(error))
-            else:
-                deaths.watch(seen.vital)
-                if seen.verdict is not None:
-                    status = seen.verdict.status
-                    report(*seen.verdict)
-            if status is not Status.DOWN:
-                acted = None
-            elif act(acted, clock(), self._polltimer) and seen.verdict is not None:
-                acted = clock()
-                if await self._act(seen.verdict.cause):
-                    since = clock()  # the handler may have repaired it
+            seen = await self._look(since)
+            deaths.watch(seen.vital)
+            verdict, now = seen.verdict, clock()
+            if verdict.status is Status.DOWN and now < settled:
+                await asyncio.sleep(EAGER)
+                since = clock()
+                continue
+            report(*verdict)
+            if verdict.status is Status.INIT:
+                await asyncio.sleep(min(STARTING, self._polltimer))
+                since = clock()
+                continue
+            if verdict.status is not Status.DOWN:
+                acted, settled = None, now
+            elif act(acted, now, self._polltimer):
+                acted = now
+                if await self._act(verdict.cause):
+                    since = clock()
+                    settled = since + min(SETTLE, self._polltimer)
                     continue
             since = await self._pause(ended, pace)
+
+    async def _look(self, since: float) -> Look:
+        try:
+            return await self._take(since)
+        except ServiceManagerError as error:
+            return Look(Verdict(Status.UNKNOWN, str(error)), [])
 
     async def _pause(self, ended: asyncio.Event, pace: Pace) -> float:
         """Wait for the next look; when it may have begun at the earliest."""

@@ -145,8 +145,8 @@ def judge(proc: Proc, count: int) -> Verdict:
     return Verdict(Status.UP, runs)
 
 
-def judge_unit(proc: Proc, unit: Unit) -> Verdict | None:
-    """Whether a service runs; None while it starts."""
+def judge_unit(proc: Proc, unit: Unit) -> Verdict:
+    """Whether a service runs; ``init`` while it starts."""
     if unit.load == "not-found":
         return Verdict(Status.DOWN, f"systemd knows no unit {proc.name}")
     if unit.load == "masked":
@@ -154,7 +154,7 @@ def judge_unit(proc: Proc, unit: Unit) -> Verdict | None:
     if unit.active in ("active", "reloading", "refreshing"):
         return Verdict(Status.UP, f"the service {proc.name} is {unit.active} ({unit.sub})")
     if unit.active == "activating" and unit.sub != "auto-restart":
-        return None
+        return Verdict(Status.INIT, f"the service {proc.name} starts ({unit.sub})")
     return Verdict(Status.DOWN, f"the service {proc.name} is {unit.active} ({unit.sub})")
 
 

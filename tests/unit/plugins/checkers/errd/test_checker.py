@@ -139,9 +139,28 @@ def test_the_first_looks_are_not_judged(daemons):
     async def body(context, seen):
         began = time.monotonic()
         await seen.until("down")
-        assert time.monotonic() - began >= 0.55
+        assert time.monotonic() - began >= 0.85  # two times polltimer, and what is missing after a start
 
     watching(Proc(daemons.name, start_after=3), body, polltimer=0.3)
+
+
+def test_a_daemon_that_comes_up_after_its_script_is_not_missed(daemons):
+    async def body(context, seen):
+        await asyncio.sleep(0.6)
+        assert seen == []
+        daemons.start()
+        await seen.until("up")
+        assert (len(seen), context.asked) == (1, [])
+
+    watching(Proc(daemons.name), body)
+
+
+def test_what_is_missing_after_a_start_is_told_soon(daemons):
+    async def body(context, seen):
+        await seen.until("down", checker.SETTLE + 5)
+        assert len(context.asked) == 1
+
+    watching(Proc(daemons.name), body)
 
 
 def test_processes_that_end_all_the_time_do_not_make_it_busy(daemons):
