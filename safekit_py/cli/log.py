@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
-from safekit_py.errors import AccessError, NotFoundError, Problem, SafekitError, SystemProblem
+from safekit_py.errors import AccessError, Problem, SafekitError, SystemProblem
 
 WAIT = 20.0  # seconds that one call waits for news
 PAUSE = 0.5  # seconds before the agent is asked again after a failure
-PATIENCE = 30.0  # seconds that the module may be unknown, while the agent starts
+PATIENCE = 30.0  # seconds that the agent may refuse, while it starts
 AT_ONCE = 1000  # lines asked for with one call when following
 ALL = 20_000  # lines that a log keeps at most
 STYLES = {"C": "red", "E": "red", "W": "yellow"}
@@ -144,12 +144,12 @@ def _news(session: Session, module: str, after: int, least: str) -> Iterator[lis
             found = client.call("GET", f"/modules/{module}/log", params=parameters)
         except AccessError:
             raise
-        except (SystemProblem, NotFoundError) as error:
+        except SafekitError as error:
             now = time.monotonic()
             if silent_since is None:
                 silent_since = now
                 click.echo(f"-- {error.problems[0].message}; waiting", err=True)
-            elif isinstance(error, NotFoundError) and now - silent_since > PATIENCE:
+            elif not isinstance(error, SystemProblem) and now - silent_since > PATIENCE:
                 raise
             time.sleep(PAUSE)
             continue

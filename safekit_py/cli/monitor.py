@@ -1,4 +1,4 @@
-"""Commands that only look: status, log; and the two that write a line to the log."""
+"""Commands that only look: status; and the two that write a line to the log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 import click
 
 from safekit_py.cli import tables
-from safekit_py.cli.common import Command, Session, emit, json_option, module_option
+from safekit_py.cli.common import Command, Session, emit, json_option
 from safekit_py.errors import SafekitError
-from safekit_py.runtime.clock import readable
 
 REFRESH = 1.0  # seconds between two looks of --watch
-STYLES = {"C": "red", "E": "red", "W": "yellow"}
 
 
 @click.command(cls=Command)
@@ -89,34 +87,6 @@ def _watch(session: Session, chosen: str | None, verbose: bool) -> None:
                     view = Text(str(error), style="red")
                 live.update(view, refresh=True)
                 time.sleep(REFRESH)
-        except KeyboardInterrupt:
-            return
-
-
-@click.command(cls=Command)
-@module_option
-@click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
-@json_option
-@click.pass_obj
-def log(session: Session, module: str, lines: int, follow: bool, as_json: bool) -> None:
-    """Show a module's log: time, severity (C E W I D), who speaks, what."""
-    client = session.client()
-    after = 0
-    while True:
-        for line in client.call("GET", f"/modules/{module}/log", params={"lines": lines, "after": after}):
-            after = line["number"]
-            if as_json:
-                import json  # noqa: PLC0415 - loaded only where needed
-
-                click.echo(json.dumps(line))
-                continue
-            text = f"{readable(line['time'])} | {line['severity']} | {line['source']} | {line['message']}"
-            click.secho(text, fg=STYLES.get(line["severity"]))
-        if not follow:
-            return
-        try:
-            time.sleep(REFRESH)
         except KeyboardInterrupt:
             return
 

@@ -78,7 +78,8 @@ def set_(
     if never and always:
         raise click.UsageError("-n and -l exclude each other")
     log = "never" if never else "always" if always else "changes"
-    parameters = {"value": value, "log": log, **({"identity": identity} if identity else {})}
+    given = {"value": value, "log": log if log != "changes" else "", "identity": identity}
+    parameters = {name: text for name, text in given.items() if text or name == "value"}
     item = session.call("PUT", f"/modules/{module}/resources/{quote(resource)}", params=parameters)
     if as_json:
         emit(item)

@@ -57,17 +57,6 @@ class StatusDocument(BaseModel):
     modules: list[ModuleItem] = []
 
 
-class LogLine(BaseModel):
-    """One event of a module's log."""
-
-    number: int
-    time: float = Field(description="seconds since the epoch")
-    severity: str
-    kind: str
-    source: str
-    message: str
-
-
 class LogEntry(BaseModel):
     """A line that a script or a person writes."""
 

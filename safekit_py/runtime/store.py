@@ -79,6 +79,11 @@ class EventLog:
         """The number of the newest event; 0 when there is none."""
         return self._last
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed for good."""
+        return self._db.closed
+
     # --- events ---------------------------------------------------------------------------------
 
     def append(self, event: Event) -> None:

@@ -54,9 +54,9 @@ def router(agent: Agent) -> APIRouter:
                 found = (
                     store.tail(name, lines, 0, severity) if after is None else store.since(name, after, lines, severity)
                 )
-                last = store.last
+                last, closing = store.last, store.closed  # closed: the agent is about to end, and answers at once
             left = end - asyncio.get_running_loop().time()
-            if found or left <= 0:
+            if found or left <= 0 or closing:
                 return [EventItem.of(number, event) for number, event in found]
             if name in agent.runners:
                 await agent.runners[name].store.news(last, left)

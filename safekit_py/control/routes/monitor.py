@@ -1,11 +1,10 @@
-"""Routes that only look: status, one module, its log, the cluster."""
+"""Routes that only look: status, one module, the cluster."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
@@ -31,17 +30,6 @@ def router(agent: Agent) -> APIRouter:
         if name in agent.broken:
             return broken_item(name, agent.broken[name])
         return module_item(agent.runner(name))
-
-    @routes.get("/modules/{name}/log")
-    async def log(
-        name: str, lines: Annotated[int, Query(ge=1, le=20_000)] = 100, after: int = 0
-    ) -> list[schemas.LogLine]:
-        """The last lines of a module's log, oldest first; ``after`` a number for the ones since."""
-        tail = agent.runner(name).store.tail(name, lines, after)
-        return [
-            schemas.LogLine(number=n, time=e.time, severity=e.severity, kind=e.kind, source=e.source, message=e.message)
-            for n, e in tail
-        ]
 
     @routes.get("/module-ids")
     async def module_ids() -> dict[str, int]:
