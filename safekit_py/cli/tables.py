@@ -14,9 +14,14 @@ MEANING = {
     ("STOP", "NotReady"): "stopped on this server",
     ("WAIT", "NotReady"): "waits for something outside it",
     ("WAIT", "Transient"): "on its way",
+    ("UP", "Transient"): "starting or restarting",
+    ("UP", "Ready"): "runs",
+    ("NOT_CONFIGURED", ""): "cannot run until its configuration is repaired",
+}
+
+OF_A_FARM = {
     ("UP", "Transient"): "starting or restarting; clients are served by other servers",
     ("UP", "Ready"): "runs and takes its share of the clients",
-    ("NOT_CONFIGURED", ""): "cannot run until its configuration is repaired",
 }
 
 
@@ -54,7 +59,8 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
     for module in document["modules"]:
         readiness = module["readiness"]
         colour = COLOURS.get(readiness, "red")
-        meaning = module["reason"] or MEANING.get((module["state"], readiness), "")
+        known = MEANING | (OF_A_FARM if module["mode"] == "farm" else {})
+        meaning = module["reason"] or known.get((module["state"], readiness), "")
         if module["busy"]:
             meaning = f"{module['busy']} is being carried out; {meaning}"
         overview.add_row(

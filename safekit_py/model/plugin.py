@@ -121,7 +121,11 @@ class ModuleRuntime(Protocol):
 
 
 class ModuleType(Protocol):
-    """A kind of module, named by ``<service mode>``."""
+    """A kind of module, named by ``<service mode>``.
+
+    A type whose modules live on one server alone has an attribute ``clustered`` that is false: such a module needs
+    neither cluster.xml nor a key.
+    """
 
     name: str
     goal: State

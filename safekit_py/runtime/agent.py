@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -281,13 +282,18 @@ class Agent:
             paths=self.paths,
             manager=self.manager,
             cluster=self.cluster,
-            node=self.node,
+            node=self.name,
             cluster_key=self.key,
             module_id=identity.module_id(self.paths, name),
             publish=self.publish,
             ask=self.ask,
             reboot=self._reboot,
         )
+
+    @property
+    def name(self) -> str:
+        """This server's name: in the cluster, or its host name while it is in none."""
+        return self.node or platform.node()
 
     def unfit(self, checked: Checked) -> list[Problem]:
         """Why a module of this configuration cannot run on this server."""

@@ -22,7 +22,9 @@ def router(agent: Agent) -> APIRouter:
         modules = [module_item(r) for r in agent.runners.values()]
         modules += [broken_item(name, problems) for name, problems in agent.broken.items()]
         modules.sort(key=lambda m: m.name)
-        return schemas.StatusDocument(server=agent.node, problems=items(agent.cluster_problems), modules=modules)
+        # A server that runs modules of its own alone needs no cluster.
+        problems = () if agent.runners and not agent.broken else agent.cluster_problems
+        return schemas.StatusDocument(server=agent.name, problems=items(problems), modules=modules)
 
     @routes.get("/modules/{name}")
     async def module(name: str) -> schemas.ModuleItem:
