@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safekit_py.model.event import Event
@@ -115,3 +115,8 @@ def under_systemd(stream: int = 2, environment: Mapping[str, str] = os.environ) 
         status = os.fstat(stream)
         return (status.st_dev, status.st_ino) == (int(device), int(inode))
     return False
+
+
+def sink(stream: int = 2, environment: Mapping[str, str] = os.environ, path: Path = SOCKET) -> Callable[[Event], bool]:
+    """Takes events to the journal, and says of each whether it went there; what did not is to be written as a line."""
+    return Journal(path).event if under_systemd(stream, environment) else lambda _: False

@@ -129,3 +129,17 @@ def test_the_journal_is_ours_only_when_our_output_leads_there(tmp_path):
         assert not journal.under_systemd(2, named)
     for wrong in ({}, {"JOURNAL_STREAM": ""}, {"JOURNAL_STREAM": "8"}, {"JOURNAL_STREAM": "a:b"}):
         assert not journal.under_systemd(2, wrong)
+
+
+def test_an_event_goes_to_one_place_only(tmp_path, listener):
+    with (tmp_path / "file").open("wb") as stream:
+        status = os.fstat(stream.fileno())
+        named = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        path = tmp_path / "socket"
+        assert journal.sink(stream.fileno(), named, path)(event())
+        assert decode(listener.recv(65536))["MESSAGE"] == "app heart: UP Ready"
+        assert not journal.sink(stream.fileno(), {}, path)(event())
+        assert not journal.sink(stream.fileno(), named, tmp_path / "nowhere")(event())
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.recv(1)
