@@ -25,7 +25,7 @@ from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
-from safekit_py.runtime import configcheck, identity, plugins
+from safekit_py.runtime import configcheck, identity, journal, plugins
 from safekit_py.runtime.configurations import Configurations
 from safekit_py.runtime.files import write_atomically
 from safekit_py.runtime.installation import Installation
@@ -50,6 +50,7 @@ class Agent:
         self.runners: dict[str, ModuleRunner] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self._changing = asyncio.Lock()
+        self._journal = journal.sink()
         self.configurations = Configurations(self)
         self.installation = Installation(self, self.configurations)
 
@@ -358,7 +359,8 @@ class Agent:
     def publish(self, event: Event) -> None:
         """Tell the agent's log and the plugins of an event."""
         level = logging.ERROR if event.severity in (Severity.ERROR, Severity.CRITICAL) else logging.INFO
-        log.log(level, "%s %s %s: %s", event.severity.value, event.module, event.source, event.message)
+        if not self._journal(event):
+            log.log(level, "%s %s %s: %s", event.severity.value, event.module, event.source, event.message)
         self.manager.event(event)
 
     def _write_command(self) -> None:
