@@ -10,16 +10,13 @@ NOTES = {
     ("heart", "service"): "heartbeats between two servers come with the module type mirror",
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
-    ("ping", "check"): "the address is not tested",
-    ("intf", "check"): "the interface is not tested",
-    ("ip", "check"): "the address is not tested",
     ("custom", "check"): "its program is not run",
     ("module", "check"): "the other module is not watched",
     ("splitbrain", "check"): "its witnesses are not asked",
 }
 """Tag and parent to what the user must know."""
 
-MANY = {"ping", "intf", "ip", "custom", "module"}
+MANY = {"custom", "module"}
 
 
 def _xsd(tag: str) -> str:

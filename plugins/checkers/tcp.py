@@ -10,24 +10,28 @@ import asyncio
 import contextlib
 import errno
 import os
-import socket
 from collections.abc import Callable, Iterable
 
 from safekit_py.api import CheckerType, Element, ModuleContext, Status, hookimpl
 
+from .names import Name, Unresolved
 from .tcp_element import ELEMENT, TcpCheck
 
 EAGER = 0.2  # seconds
+SLACK = 10.0  # seconds that a busy machine may add before the checker counts as hanging
 
 
 class TcpChecker:
     """Connects, and closes at once."""
 
     def __init__(self, check: TcpCheck) -> None:
-        self._check = check
+        self.config = check
         self.resource = f"tcp.{check.ident}"
+        self.rule = f"t_{check.ident}"
         self.when = check.when
         self.action = check.action
+        self.limit = 2 * (check.interval + check.timeout) + SLACK
+        self._name = Name(check.addr)
 
     async def run(self, report: Callable[[str, str], None]) -> None:
         """Look until cancelled."""
@@ -37,22 +41,22 @@ class TcpChecker:
             failure = await self.look()
             if not failure:
                 answered = True
-                report(Status.UP, f"{self._check.addr}:{self._check.port} answers")
-            elif answered or clock() - began >= self._check.interval:
+                report(Status.UP, f"{self.config.addr}:{self.config.port} answers")
+            elif answered or clock() - began >= self.config.interval:
                 answered = True
                 report(Status.DOWN, failure)
-            await asyncio.sleep(self._check.interval if answered else min(EAGER, self._check.interval))
+            await asyncio.sleep(self.config.interval if answered else min(EAGER, self.config.interval))
 
     async def look(self) -> str:
         """Connect once; empty when it worked, else what went wrong, in words."""
-        where = f"{self._check.addr}:{self._check.port}"
+        where = f"{self.config.addr}:{self.config.port}"
         try:
-            async with asyncio.timeout(self._check.timeout):
-                _, writer = await asyncio.open_connection(self._check.addr, self._check.port)
+            async with asyncio.timeout(self.config.timeout):
+                _, writer = await asyncio.open_connection(await self._name.address(), self.config.port)
         except TimeoutError:
-            return f"no answer from {where} in {self._check.timeout:g} s"
-        except socket.gaierror:
-            return f"the host name of {where} cannot be resolved"
+            return f"no answer from {where} in {self.config.timeout:g} s"
+        except Unresolved as error:
+            return str(error)
         except OSError as error:
             reason = (
                 os.strerror(error.errno).lower() if error.errno and error.errno in errno.errorcode else "not reachable"

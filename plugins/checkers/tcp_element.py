@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from safekit_py.api import Element, ElementNode
+
+from .names import possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,13 @@ XSD = """<xs:element name="tcp"><xs:complexType>
 <xs:attribute name="action" type="xs:NMTOKEN"/>
 </xs:complexType></xs:element>"""
 
-_HOST = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
-)
-
 
 def build(node: ElementNode) -> TcpCheck:
     """The value of one ``<tcp>``; without ``action`` a check before the start waits, any other restarts."""
     to = node.children("to")[0]
     when = node.get("when") or "both"
     addr = (to.get("addr") or "").strip("[]")
-    if not _reachable(addr):
+    if not possible(addr):
         to.problem("tcp.bad-address", f'addr="{addr}" is neither an address nor a host name', "write one, as 10.0.0.1")
     interval, timeout = to.duration("interval", "s"), to.duration("timeout", "s")
     for name, value in (("interval", interval), ("timeout", timeout)):
@@ -68,14 +64,6 @@ def build(node: ElementNode) -> TcpCheck:
         interval=interval or 10.0,
         timeout=timeout or 5.0,
     )
-
-
-def _reachable(addr: str) -> bool:
-    try:
-        return not ip_address(addr).is_multicast
-    except ValueError:
-        # A name whose last label is a number can only be an address with a mistake in it.
-        return bool(_HOST.fullmatch(addr)) and not addr.rsplit(".", 1)[-1].isdigit()
 
 
 ELEMENT = Element("tcp", "check", XSD, build, many=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from safekit_py.api import CheckerType, Element, ModuleType, hookimpl
 
-from . import elements, watchers
+from . import checks, elements
 from .type import FarmType
 
 FARM = FarmType()  # one for the process: its modules share the heartbeat thread
@@ -27,4 +27,7 @@ def safekit_module_types() -> Iterable[ModuleType]:
 @hookimpl
 def safekit_checkers() -> Iterable[CheckerType]:
     """``check="on"`` of ``<interface>`` and of ``<virtual_addr>``."""
-    return (CheckerType("intf", watchers.interfaces), CheckerType("ip", watchers.addresses))
+    return (
+        CheckerType("interface", checks.interfaces),
+        CheckerType("virtual_addr", lambda context: checks.addresses(context, lambda: FARM.macs(context.name))),
+    )

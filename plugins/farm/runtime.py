@@ -71,6 +71,7 @@ class FarmRuntime:
         self._lock = threading.Lock()  # of the filter: views come in the heartbeat thread
         self._group: GroupTransport | None = None
         self._view: View | None = None
+        self.macs: dict[int, frozenset[bytes]] = {}  # by server, as it last told them; those that left keep theirs
         self._owning = False
         self._changed = asyncio.Event()
         self._announcer: Announcer | None = None
@@ -239,6 +240,9 @@ class FarmRuntime:
         if self._group is None:
             return
         old, self._view, self._owning = self._view, view, owning
+        for member in view.members:
+            if told := frozenset(member.info[at : at + MAC] for at in range(0, len(member.info), MAC)):
+                self.macs[member.server] = told
         self._changed.set()
         if old is None or old.number != view.number:
             self._context.log(Severity.INFO, f"view {view.number.epoch}: {self._named(view.cause)}")

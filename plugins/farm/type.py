@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from weakref import WeakValueDictionary
 
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseThread, State
 
@@ -19,6 +20,7 @@ class FarmType:
 
     def __init__(self) -> None:
         self._pulse = PulseThread()
+        self._runtimes: WeakValueDictionary[str, FarmRuntime] = WeakValueDictionary()
 
     def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
         """What the schema cannot see: LANs, servers and addresses must be those of the cluster."""
@@ -66,4 +68,10 @@ class FarmType:
 
     def runtime(self, context: ModuleContext) -> FarmRuntime:
         """One farm module at work."""
-        return FarmRuntime(context, self._pulse)
+        made = self._runtimes[context.name] = FarmRuntime(context, self._pulse)
+        return made
+
+    def macs(self, module: str) -> Mapping[int, frozenset[bytes]]:
+        """By server number the MACs by which the servers of a module hold its addresses; those never seen have none."""
+        runtime = self._runtimes.get(module)
+        return runtime.macs if runtime is not None else {}
