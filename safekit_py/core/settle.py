@@ -36,7 +36,7 @@ class Settler:
         """Take a look in.
 
         :param now: seconds of a monotonic clock.
-        :param looks: the files that are there.
+        :param looks: the files that are there; with None, one that should be and is not.
         :return: what is known now; the files that have come to rest, also those that have gone; and when to look again,
             or None when nothing is moving.
         """
@@ -50,7 +50,7 @@ class Settler:
                 ready.append(name)
             if not entry.told:
                 due = min(due or entry.since + self.quiet, entry.since + self.quiet)
-            if look is None and entry.told:
+            if look is None and entry.told and name not in looks:
                 del seen[name]
             else:
                 seen[name] = entry

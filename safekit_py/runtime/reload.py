@@ -34,7 +34,7 @@ class Reload:
         self.shelf = Shelf(agent, activation)
         self._few = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watcher = Watcher(agent.paths.modules, self._settled)
+        self._watcher = Watcher(agent.paths.modules, self._settled, lambda: agent.runners)
 
     def start(self) -> None:
         """Watch the folder of the modules."""
@@ -112,6 +112,7 @@ class Reload:
         runner = agent.runners.get(name)
         if not folder.exists() and (runner is None or runner.stopped):
             await agent.forget(name)
+            self._activation.loaded.pop(name, None)
         if runner is None or name not in agent.runners:
             return
         what = agent.paths.userconfig(name) if folder.exists() else folder

@@ -16,7 +16,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,10 +73,13 @@ class Watcher:
     """One folder.
 
     :param settled: is called in the event loop with each name that has come to rest, also one that is gone.
+    :param expected: the names that should be there: one that is not is handed on, also when no look has ever seen it.
     """
 
-    def __init__(self, folder: Path, settled: Callable[[str], None]) -> None:
-        self._folder, self._settled = folder, settled
+    def __init__(
+        self, folder: Path, settled: Callable[[str], None], expected: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        self._folder, self._settled, self._expected = folder, settled, expected
         self._settler = Settler()
         self._hint = asyncio.Event()
         self._hinted = False  # one hint is enough until the next look: a storm must not fill the event loop
@@ -117,7 +120,7 @@ class Watcher:
                 await asyncio.to_thread(self._watch)
             self._hinted = False
             self._hint.clear()
-            self._settler, ready, due = self._settler.look(time.monotonic(), look(self._folder))
+            self._settler, ready, due = self._settler.look(time.monotonic(), self._looks())
             for name in ready:
                 try:
                     self._settled(name)
@@ -135,6 +138,9 @@ class Watcher:
             self._hinted = True
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(self._hint.set)
+
+    def _looks(self) -> dict[str, Hashable]:
+        return {**dict.fromkeys(self._expected()), **look(self._folder)}
 
     def _wanted(self) -> dict[Path, Identity]:
         """The folders in which something may change, and which they are: one that was made again is another."""

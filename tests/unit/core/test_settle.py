@@ -39,6 +39,10 @@ def test_a_removal_is_told_once():
     ]
 
 
+def test_what_should_be_there_is_told_once_even_if_it_was_never_seen():
+    assert play([(0.0, {"a": None}), (0.3, {"a": None}), (1.0, {"a": None}), (2.0, {"a": None})]) == [(0.3, "a", None)]
+
+
 def test_when_to_look_again():
     settler, ready, due = Settler(0.3).look(5.0, {"a": 1, "b": 1})
     assert (ready, due) == ((), 5.3)
