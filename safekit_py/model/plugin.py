@@ -200,7 +200,9 @@ class Action:
 
     :param counted: whether it counts against ``maxloop``.
     :param rank: of several actions that are wished at once the one of the highest rank is taken. The built-in ones:
-        0 noaction, 10 restart, 20 swap, 30 wait, 40 stopstart, 50 stop.
+        0 noaction, 10 restart, 20 swap, 30 wait, 40 stopstart, 50 stop. An action
+        below 10 does nothing to the module: it runs beside what the module does, once each time that its rule begins
+        to hold, and its control refuses everything.
     """
 
     name: str

@@ -17,6 +17,7 @@ from safekit_py.runtime.board import Board
 
 NO_ACTION = "noaction"
 LOCAL = "local"
+BESIDE = 10  # rank below which an action does nothing to the module: it runs beside what the module does
 
 
 def label(checker: Checker) -> str:
@@ -52,6 +53,7 @@ class FailoverWatch:
         self.rules: tuple[Rule, ...] = ()
         self._handle_time = 15.0
         self._held = Held()
+        self._told: set[tuple[str, str]] = set()  # label and action of rules that hold and whose action was taken
         self._timer: asyncio.TimerHandle | None = None
         self._pending = False
         self._changed = asyncio.Event()
@@ -65,6 +67,7 @@ class FailoverWatch:
     def reset(self) -> None:
         """Forget how long actions have been wished; an action has been taken, or the module is stopped."""
         self._held = Held()
+        self._told.clear()
         self._cancel()
 
     def resources(self, simulated: Mapping[str, str] | None = None) -> dict[tuple[str, str], str]:
@@ -111,15 +114,29 @@ class FailoverWatch:
             self._timer.cancel()
             self._timer = None
 
+    def _decide(self, rules: Iterable[Rule], now: float) -> Decision:
+        return decide(tuple(rules), self.resources(), self._held, now, self._handle_time, self._ranks)
+
+    def _take(self, decision: Decision) -> None:
+        if self._ranks.get(decision.action, BESIDE) < BESIDE:
+            # It changes nothing of the module, so its rule goes on to hold: once is enough, until it has been false.
+            self._told |= {(each, decision.action) for each in decision.labels}
+            self.touch()
+        else:
+            self.reset()
+        self._act(decision)
+
     def _look(self) -> None:
         self._pending = False
         self._cancel()
         now = time.monotonic()
-        decision = decide(self.rules, self.resources(), self._held, now, self._handle_time, self._ranks)
+        decision = self._decide(self.rules, now)
+        if self._told:
+            self._told &= set(decision.wished)
+            decision = self._decide((r for r in self.rules if (r.label, r.action) not in self._told), now)
         self._held = decision.held
         if decision.action:
             if self._may_act(decision.action):
-                self.reset()
-                self._act(decision)
+                self._take(decision)
         elif decision.due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, decision.due - now), self._look)

@@ -309,10 +309,6 @@ class Manager:
             self._take(found, source, items, lambda m: m.name, lambda m: fits(m) or check(m))
         return [metric for _, metric in found.values()]
 
-    def registered(self) -> list[object]:
-        """The plugin objects that are in use."""
-        return [plugin for _, plugin in self._pm.list_name_plugin() if plugin is not None]
-
     def contributed(self, hook: str) -> list[tuple[str, Any]]:
         """What plugins were found to contribute by one of the hooks that are asked once, each with its plugin."""
         return list(self._asked.get(hook, {}).values())

@@ -21,11 +21,12 @@ from safekit_py.errors import Problem, SafekitError, StateError
 from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
-from safekit_py.model.plugin import Checker, ModuleContext, ModuleRuntime, ModuleType
+from safekit_py.model.plugin import Action, Checker, ModuleContext, ModuleRuntime, ModuleType
 from safekit_py.model.state import Readiness, Resource, Severity, State
 from safekit_py.runtime.board import Board
+from safekit_py.runtime.bystander import Bystander
 from safekit_py.runtime.clock import wall
-from safekit_py.runtime.failover import NO_ACTION, FailoverWatch
+from safekit_py.runtime.failover import BESIDE, NO_ACTION, FailoverWatch
 from safekit_py.runtime.memory import Mark, Memory
 from safekit_py.runtime.plugins import Manager
 from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb
@@ -103,6 +104,7 @@ class ModuleRunner:
         self._steps = Steps(self)
         self._worker: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._besides: set[asyncio.Task[None]] = set()  # actions that do nothing to the module
         self._news = asyncio.Event()
 
     # --- what others may call -------------------------------------------------------------------
@@ -116,7 +118,7 @@ class ModuleRunner:
 
     async def shutdown(self) -> None:
         """End the runner; the module must be stopped before."""
-        for task in (self._worker, *self._background):
+        for task in (self._worker, *self._background, *self._besides):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -419,8 +421,28 @@ class ModuleRunner:
         if action is None or action.name == NO_ACTION:
             self.log(Severity.ERROR, "failover", f"{cause}: no plugin brings the action {decision.action}")
             return
+        if action.rank < BESIDE:
+            self._beside(action, cause)
+            return
         verb = _verb(self.actions, action.name)
         self._automatic(verb, cause, partial(action.run, self), counted=action.counted)
+
+    def _beside(self, action: Action, cause: str) -> None:
+        """Run an action that does nothing to the module: no request, and nothing waits for it."""
+        self.log(Severity.WARNING, "failover", f"{cause}: {action.name}")
+
+        async def run() -> None:
+            try:
+                await action.run(Bystander(self.name, action.name), cause)
+            except Exception as error:
+                what = (
+                    error.problems[0].message if isinstance(error, SafekitError) else f"{type(error).__name__}: {error}"
+                )
+                self.log(Severity.ERROR, "failover", f"the action {action.name} failed: {what}")
+
+        task = asyncio.create_task(run())
+        self._besides.add(task)
+        task.add_done_callback(self._besides.discard)
 
     def _asked(self, action: str, identity: str, cause: str, arguments: tuple[str, ...]) -> None:
         """What a checker asks for by itself; see ``ModuleContext.request``."""
@@ -429,6 +451,8 @@ class ModuleRunner:
             self.log(Severity.WARNING, identity, f"{cause}; no action")
         elif not self.failover_on:
             self.log(Severity.WARNING, identity, f"{cause}; {action} is not taken: failover is off")
+        elif found.rank < BESIDE:
+            self._beside(found, f"{cause} ({identity})")
         elif self.state is not State.STOP:
             self._automatic(
                 _verb(self.actions, action),

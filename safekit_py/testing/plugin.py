@@ -1,6 +1,6 @@
 """The pytest plugin for authors of plugins: fixtures for configurations, checkers, modules and whole clusters.
 
-``safekit_plugins`` is the author's: it names the plugin objects under test. Installed plugins are there anyway.
+``safekit_plugins`` is the author's: it names the plugin objects under test.
 """
 
 from __future__ import annotations
@@ -26,20 +26,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def safekit_plugins() -> tuple[object, ...]:
-    """The plugins under test, modules or objects; override it where they are not installed."""
+    """The plugins under test, modules or objects: override it. Without any, the installed ones are there."""
     return ()
 
 
 @pytest.fixture
 def plugin_manager(safekit_plugins: tuple[object, ...]) -> Manager:
-    """The engine's manager with the built-in, the installed and the given plugins; a bad one fails the test."""
+    """The engine's manager with the built-in plugins and those under test; a bad one fails the test."""
     from safekit_py.runtime.plugins import load
 
-    manager = load()
-    known = {id(each) for each in manager.registered()}
+    manager = load(third_party=not safekit_plugins)
     for number, plugin in enumerate(safekit_plugins):
-        if id(plugin) not in known:
-            manager.register(str(getattr(plugin, "__name__", f"plugin{number}")).rpartition(".")[2], plugin, "test")
+        manager.register(str(getattr(plugin, "__name__", f"plugin{number}")).rpartition(".")[2], plugin, "test")
     bad = [str(p) for entry in manager.plugins for p in entry.problems if p.severity == "error"]
     assert not bad, "\n".join(bad)
     return manager
