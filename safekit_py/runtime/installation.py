@@ -85,8 +85,7 @@ class Installation:
             others = [m.name for m in bundle.installed(paths)]
             chosen = identity.module_id(paths, name) if number is None else number
             identity.refuse_id_in_use(paths, name, chosen, others)
-            check = configcheck.check_blocking
-            staged = await asyncio.to_thread(bundle.stage, archive, name, paths, macros, check)
+            staged = await self._stage(archive, name, macros)
 
             def place() -> None:
                 staged.place(paths)
@@ -161,8 +160,14 @@ class Installation:
         paths = self._agent.paths
         if not version.whole:
             return Overlay(paths.userconfig(name), data)
-        check = configcheck.check_blocking
-        return await asyncio.to_thread(bundle.stage, version.path, name, paths, {}, check)
+        return await self._stage(version.path, name, {})
+
+    async def _stage(self, archive: Path, name: str, macros: Mapping[str, str]) -> bundle.Staged:
+        paths, check = self._agent.paths, configcheck.check_blocking
+        try:
+            return await asyncio.to_thread(bundle.stage, archive, name, paths, macros, check)
+        except OSError as error:
+            raise not_stored(name, error) from error
 
     async def uninstall(self, name: str) -> None:
         """Remove a stopped module; its log and what its application kept in $SAFEUSERVAR stay."""
