@@ -25,6 +25,7 @@ from safekit_py.model.plugin import (
 from safekit_py.model.state import Readiness, Resource, Severity, State, Status
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 from safekit_py.net.wire import group_id
+from safekit_py.programs import ScriptFailed, environment, open_log, refuse_if_unsafe, turn_over
 
 __all__ = [
     "BUCKETS",
@@ -55,6 +56,7 @@ __all__ = [
     "Readiness",
     "Resource",
     "SafekitError",
+    "ScriptFailed",
     "Server",
     "Service",
     "Settings",
@@ -64,7 +66,11 @@ __all__ = [
     "SystemProblem",
     "User",
     "View",
+    "environment",
     "group_id",
     "hookimpl",
+    "open_log",
     "owner_table",
+    "refuse_if_unsafe",
+    "turn_over",
 ]
