@@ -68,6 +68,15 @@ def _nothing(_module: str) -> Mapping[str, Any]:
     return {}
 
 
+async def _no_script(_name: str, _arguments: tuple[str, ...]) -> bool:
+    """Outside of a runner there are no scripts."""
+    return False
+
+
+def _fine(_config: ModuleConfig) -> Iterable[Problem]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleContext:
     """What a running module gives to its type and its checkers.
@@ -82,6 +91,8 @@ class ModuleContext:
         arguments that the scripts get after those of the contract. It counts against ``maxloop`` as the action says.
     :param ask: what this server knows of another module of its own, by name: ``state``, ``readiness`` and ``starts``
         (how often its application was started since the agent began); empty when it is not installed.
+    :param script: run a script of the module's bin as any other of its scripts: name, arguments. False when it has none
+        of that name; raises a SafekitError when it failed. It is ended when the caller is cancelled.
     """
 
     name: str
@@ -96,6 +107,7 @@ class ModuleContext:
     resource: Callable[[str], str] = _unknown
     request: Callable[[str, str, str, tuple[str, ...]], None] = _nobody
     ask: Callable[[str], Mapping[str, Any]] = _nothing
+    script: Callable[[str, tuple[str, ...]], Awaitable[bool]] = _no_script
 
 
 class ModuleRuntime(Protocol):
@@ -170,10 +182,12 @@ class CheckerType:
     """Makes the checkers that a configuration asks for.
 
     :param create: the checkers for this configuration, possibly none.
+    :param check: what is wrong with a configuration beyond its schema; asked in a short-lived process.
     """
 
     name: str
     create: Callable[[ModuleContext], Iterable[Checker]]
+    check: Callable[[ModuleConfig], Iterable[Problem]] = _fine
 
 
 class ModuleControl(Protocol):

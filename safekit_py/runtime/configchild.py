@@ -59,6 +59,8 @@ def _beyond_schema(manager: plugins.Manager, config: ModuleConfig) -> Iterator[P
         yield Problem("config.not-acting", text, f"the modes that work: {', '.join(sorted(types))}", severity="warning")
     else:
         yield Problem("config.unknown-mode", f"no plugin brings the mode {mode}", f"one of: {', '.join(sorted(types))}")
+    for kind in manager.checkers().values():
+        yield from kind.check(config)
     for path, values in config.elements:
         for value in values:
             action = getattr(value, "action", None)

@@ -90,6 +90,7 @@ class ModuleRunner:
             resource=self.board.get,
             request=self._asked,
             ask=ask,
+            script=self._script,
         )
         self.type: ModuleType = manager.module_types()[config.service.mode]
         self.runtime: ModuleRuntime = self.type.runtime(self.context)
@@ -227,6 +228,10 @@ class ModuleRunner:
         while not look():
             self._news.clear()
             await self._news.wait()
+
+    async def _script(self, script: str, arguments: tuple[str, ...]) -> bool:
+        # Several checkers may call scripts at a time, and a ScriptRunner runs one.
+        return await ScriptRunner(self.name, self.context.paths, self.config.user).run_hook(script, arguments)
 
     async def hook(self, script: str, *arguments: str) -> bool:
         """Run a script that belongs to no change of state (update, config, state …); False when there is none.

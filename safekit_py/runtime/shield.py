@@ -84,7 +84,16 @@ def checkers(shield: Shield, given: CheckerType, made: Callable[[str], None]) ->
             made(str(checker.resource))
         return found
 
-    return replace(given, create=create)
+    def check(config: ModuleConfig) -> Iterable[Problem]:
+        part = f"check of the checker type {given.name}"
+        try:
+            return shield.call(part, lambda: tuple(given.check(config)))
+        except SafekitError as error:
+            return error.problems
+        except Exception as error:  # a plugin's fault, told as a finding
+            return (shield.problem(part, error),)
+
+    return replace(given, create=create, check=check)
 
 
 class ShieldedType:

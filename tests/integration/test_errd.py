@@ -18,9 +18,11 @@ CONFIG = """<safe><service mode="light" maxloop="1000"><user nicestoptimeout="20
 <proc name="e-note" action="noaction"/>
 <proc name="e-few" atmax="1" action="restart" argregex="e-few 7"/>
 <proc name="e-custom" class="custom" action="restart"/>
+<proc name="e-fix" action="repair"/>
+<proc name="e-bad" action="fails"/>
 <proc name="e-unit.service" service="yes" action="restart"/>
 </errd></service></safe>"""
-NAMES = ("e-restart", "e-stopstart", "e-note", "e-few", "e-custom", "e-unit")
+NAMES = ("e-restart", "e-stopstart", "e-note", "e-few", "e-custom", "e-unit", "e-fix", "e-bad")
 START = f"""#!/bin/sh
 echo "start $*" >>$SAFEUSERVAR/calls
 for name in {" ".join(NAMES)}; do
@@ -31,6 +33,14 @@ STOP = f"""#!/bin/sh
 echo "stop $*" >>$SAFEUSERVAR/calls
 for name in {" ".join(NAMES)}; do pkill -KILL -x $name; done
 exit 0
+"""
+REPAIR = """#!/bin/sh
+echo "repair $*" >>$SAFEUSERVAR/calls
+$SAFE/safekit incloop -i repair
+setsid $SAFEUSERVAR/e-fix 7000 &
+"""
+FAILS = """#!/bin/sh
+exit 3
 """
 SYSTEMCTL = """#!/bin/sh
 pid=$(pgrep -o -x e-unit) && active=active || active=failed
@@ -47,7 +57,13 @@ class Module:
         (folder / "conf").mkdir(parents=True)
         (folder / "bin").mkdir()
         (folder / "conf/userconfig.xml").write_text(text)
-        for name, script in (("start_both", START), ("stop_both", STOP), ("systemctl", SYSTEMCTL)):
+        for name, script in (
+            ("start_both", START),
+            ("stop_both", STOP),
+            ("systemctl", SYSTEMCTL),
+            ("repair", REPAIR),
+            ("fails", FAILS),
+        ):
             (folder / "bin" / name).write_text(script)
             (folder / "bin" / name).chmod(0o755)
         farm.cli(HOST, "module", "install", str(folder), "-m", MODULE)
@@ -199,3 +215,35 @@ def test_class_custom_is_watched_once_it_is_enabled(watched):
     watched.cli("errd", "disable", "custom")
     assert watched.listed()["e-custom"]["state"] == "waiting"
     assert watched.cli("errd", "enable", "pre", check=False).returncode == 1
+
+
+def test_a_handler_repairs_what_is_missing(watched):
+    before, pid = watched.starts(), watched.pids("e-fix")
+    count = json.loads(watched.cli("checkloop", "--json").stdout)["count"]
+    watched.end("e-fix")
+    wait_for(lambda: watched.value("e-fix") == "up")
+    assert watched.pids("e-fix") != pid
+    assert watched.calls()[-1] == "repair proc.e-fix"
+    assert watched.starts() == before
+    assert json.loads(watched.cli("checkloop", "--json").stdout)["count"] == count + 1
+
+
+def test_after_a_handler_that_fails_it_is_stopped_and_started(watched):
+    before = watched.starts()
+    watched.end("e-bad")
+    again(watched, before)
+    assert "runs, and at least 1 must; fails ended with status 3 (errd): stopstart" in watched.cli("log").stdout
+
+
+def test_a_handler_that_others_can_change_is_not_run(watched):
+    before = watched.starts()
+    handler = watched.farm.lab.root(HOST) / "opt/safekit/modules" / MODULE / "bin/repair"
+    handler.chmod(0o777)
+    repairs = watched.calls().count("repair proc.e-fix")
+    try:
+        watched.end("e-fix")
+        again(watched, before)
+    finally:
+        handler.chmod(0o755)
+    assert watched.calls().count("repair proc.e-fix") == repairs
+    assert "can be changed by others than root, so it is not run (errd): stopstart" in watched.cli("log").stdout

@@ -125,11 +125,8 @@ class ProcChecker:
 
     async def _handle(self) -> str:
         """Run the handler; what went wrong, or empty."""
-        run = getattr(self._context, "script", None)
-        if run is None:
-            return f"{self._proc.handler} cannot be called by this agent"
         try:
-            found = await run(self._proc.handler, (self.resource,))
+            found = await self._context.script(self._proc.handler, (self.resource,))
         except SafekitError as error:
             return error.problems[0].message
         return "" if found else f"the module has no script {self._proc.handler} in its bin"

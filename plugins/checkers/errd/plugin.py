@@ -40,7 +40,7 @@ def safekit_elements() -> Iterable[Element]:
 @hookimpl
 def safekit_checkers() -> Iterable[CheckerType]:
     """One checker for each ``<proc>``."""
-    return (CheckerType("errd", _create),)
+    return (CheckerType("errd", _create, check),)
 
 
 @hookimpl

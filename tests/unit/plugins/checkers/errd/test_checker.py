@@ -202,21 +202,18 @@ FAILED = SafekitError(Problem("script.failed", "repair ended with status 3"))
         (True, ""),
         (False, "the module has no script repair in its bin"),
         (FAILED, "repair ended with status 3"),
-        (None, "repair cannot be called by this agent"),
     ],
 )
 def test_a_handler_repairs_or_else_stopstart_follows(daemons, outcome, after):
     context = Context()
-    if outcome is not None:
-        context.script = Scripts(daemons, outcome)
+    context.script = Scripts(daemons, outcome)
 
     async def body(context, seen):
         await seen.until("down" if after else "up")
         await asyncio.sleep(0.2)
         cause = f"no process {daemons.name} runs, and at least 1 must"
         assert context.logged == [f"{cause}: repair is called"]
-        if outcome is not None:
-            assert context.script.calls == [("repair", (f"proc.{daemons.name}",))]
+        assert context.script.calls == [("repair", (f"proc.{daemons.name}",))]
         assert context.asked == ([("stopstart", "errd", f"{cause}; {after}", ())] if after else [])
 
     watching(Proc(daemons.name, action="repair"), body, context=context)
