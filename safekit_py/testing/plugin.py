@@ -1,6 +1,6 @@
 """The pytest plugin for authors of plugins: fixtures for configurations, checkers, modules and whole clusters.
 
-``safekit_plugins`` is the author's: it names the plugin objects under test.
+``plugins_under_test`` is the author's: it names the plugin objects under test.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def safekit_plugins() -> tuple[object, ...]:
+def plugins_under_test() -> tuple[object, ...]:
     """The plugins under test, modules or objects: override it. Without any, the installed ones are there."""
     return ()
 
 
 @pytest.fixture
-def plugin_manager(safekit_plugins: tuple[object, ...]) -> Manager:
+def plugin_manager(plugins_under_test: tuple[object, ...]) -> Manager:
     """The engine's manager with the built-in plugins and those under test; a bad one fails the test."""
     from safekit_py.runtime.plugins import load
 
-    manager = load(third_party=not safekit_plugins)
-    for number, plugin in enumerate(safekit_plugins):
+    manager = load(third_party=not plugins_under_test)
+    for number, plugin in enumerate(plugins_under_test):
         manager.register(str(getattr(plugin, "__name__", f"plugin{number}")).rpartition(".")[2], plugin, "test")
     bad = [str(p) for entry in manager.plugins for p in entry.problems if p.severity == "error"]
     assert not bad, "\n".join(bad)

@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -19,6 +21,7 @@ from safekit_py.model.event import Event
 from safekit_py.model.state import Severity
 from safekit_py.runtime import plugins
 from safekit_py.runtime.configcheck import check_blocking
+from safekit_py.testing import FakeGroup
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
@@ -187,7 +190,32 @@ def test_the_plugin_of_the_page_works(example_plugin, capsys):
     assert "plain" in manager.module_types()
     manager.event(Event(0.0, "m", Severity.INFO, "heart", "UP Ready", "state"))
     assert "m: UP Ready" in capsys.readouterr().out
+    group = FakeGroup(config=checked.config, values={"file.license": "up"})
+    assert [(m.name, m.samples) for m in manager.metrics(group)] == [("files_watched", (({"module": "app"}, 1.0),))]
+    assert manager.commands()["files"][0] == "example"
+    assert [route.path for route in manager.routes(group)["example"][0].routes] == ["/files/{module}"]
     assert entry.problems == []
+
+
+def test_the_tests_of_the_page_pass(tmp_path):
+    path = tmp_path / "test_page.py"
+    path.write_text("\n".join(_blocks(DOCS / "plugins.md", "python")))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def test_the_page_lists_every_fixture():
+    text = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    source = (REPOSITORY / "safekit_py/testing/plugin.py").read_text(encoding="utf-8")
+    fixtures = {
+        each.name
+        for each in ast.parse(source).body
+        if isinstance(each, ast.FunctionDef) and any("fixture" in ast.unparse(d) for d in each.decorator_list)
+    }
+    listed = set(re.findall(r"^\| `(\w+)(?:\([^`]*\))?` \| [a-z]", text.partition("## Testing")[2], re.MULTILINE))
+    assert listed == fixtures
 
 
 def test_the_page_names_the_variable_and_the_entry_point():

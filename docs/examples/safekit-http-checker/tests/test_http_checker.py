@@ -10,7 +10,7 @@ from safekit_py.api import SafekitError
 
 
 @pytest.fixture
-def safekit_plugins():
+def plugins_under_test():
     return (safekit_http_checker,)
 
 

@@ -59,7 +59,7 @@ def plugin():
 
 
 @pytest.fixture
-def safekit_plugins(plugin):
+def plugins_under_test(plugin):
     return (plugin,)
 
 
