@@ -9,6 +9,7 @@ shown with the module as ``pending`` until the edit is taken or undone.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safekit_py.config.checked import Checked
@@ -102,7 +103,7 @@ class Reload:
             )
         elif firm := fixed(runner, checked):
             problem = running(name, words(firm)).problems[0]
-            self._say(name, (Problem(problem.code, problem.message, problem.remedy, severity="warning"),), "later")
+            self._say(name, (replace(problem, severity="warning"),), "later")
         else:
             await self._live(runner, data, checked, "edited")
 
