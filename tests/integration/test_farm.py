@@ -205,7 +205,7 @@ def test_an_interface_that_goes_down_makes_the_module_wait(running):
     wait_for(lambda: running.state("server3") == "WAIT NotReady", 20)
     shown = running.status("server3")
     assert "intf." in shown["reason"]
-    assert {r["name"]: r["value"] for r in shown["resources"]}[f"intf.{VIP}"] == "down"
+    assert {r["name"]: r["value"] for r in shown["resources"]}["intf.10.77.0.0"] == "down"
     wait_for(lambda: running.serving() == {"server1", "server2"})
     running.lab.run("server3", ["ip", "link", "set", "eth0", "up"], check=True)
     wait_for(lambda: running.state("server3") == "UP Ready", 20)
