@@ -10,13 +10,12 @@ NOTES = {
     ("heart", "service"): "heartbeats between two servers come with the module type mirror",
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
-    ("custom", "check"): "its program is not run",
     ("module", "check"): "the other module is not watched",
     ("splitbrain", "check"): "its witnesses are not asked",
 }
 """Tag and parent to what the user must know."""
 
-MANY = {"custom", "module"}
+MANY = {"module"}
 
 
 def _xsd(tag: str) -> str:
