@@ -105,6 +105,7 @@ def _raise(error: Exception, plugin: str, name: str) -> None:
 @click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
+    is_eager=True,  # --help names the commands of plugins, which stand there
     default=lambda: os.environ.get("SAFEKIT_ROOT", "/"),
     help="Where this server's files are; several servers can live on one machine.  [default: $SAFEKIT_ROOT or /]",
 )

@@ -135,11 +135,11 @@ def _words(manager: plugins.Manager, entry: Loaded) -> Iterator[Problem]:
 
 def _imports(entry: Loaded, target: str) -> Iterator[Problem]:
     """Imports of the engine's inside: they may change with any version."""
-    path = Path(target)
-    if path.suffix != ".py" or not path.is_file():
+    path = next((each for each in map(Path, (target, entry.origin)) if each.suffix == ".py" and each.is_file()), Path())
+    if path == Path():
         spec = importlib.util.find_spec(target) if _importable(target) else None
         path = Path(spec.origin) if spec and spec.origin else path
-    if entry.origin == "built-in" or path.suffix != ".py" or not path.is_file():
+    if entry.origin == "built-in" or path.suffix != ".py":
         return
     try:
         tree = ast.parse(path.read_bytes(), str(path))
