@@ -61,7 +61,7 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
         colour = COLOURS.get(readiness, "red")
         known = MEANING | (OF_A_FARM if module["mode"] == "farm" else {})
         meaning = module["reason"] or known.get((module["state"], readiness), "")
-        if module["busy"]:
+        if module["busy"] and readiness == "Transient":
             meaning = f"{module['busy']} is being carried out; {meaning}"
         overview.add_row(
             Text(module["name"], style="bold"),

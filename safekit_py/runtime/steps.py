@@ -108,6 +108,8 @@ class Steps:
                 break
             module.reason = f"waits: {why(gate)}"
             module.entered(State.WAIT, Readiness.TRANSIENT if gate.init and not gate.labels else Readiness.NOT_READY)
+        if module.readiness is Readiness.NOT_READY:
+            module.log(Severity.INFO, "failover", "no rule asks to wait any more (Implicit_wakeup)")
         module.entered(State.WAIT, Readiness.TRANSIENT)
 
     async def _until_ready(self) -> None:
