@@ -24,10 +24,11 @@ from safekit_py.config.checked import Checked
 from safekit_py.errors import ConfigError, Problem, SafekitError, StateError
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
+from safekit_py.programs import ScriptFailed
 from safekit_py.runtime import configcheck
 from safekit_py.runtime.clock import wall
 from safekit_py.runtime.requests import Verb
-from safekit_py.runtime.scripts import ScriptFailed, ScriptRunner
+from safekit_py.runtime.scripts import ScriptRunner
 
 if TYPE_CHECKING:
     from safekit_py.runtime.agent import Agent
@@ -233,7 +234,9 @@ class Activation:
         """Start a module with the configuration that it had."""
         runner = await self._agent.build(name, Checked(old.config))
         self.loaded[name] = was
-        runner.pending = problems
+        edited = self._edited(name)
+        if edited is not None and digest(edited) != was:
+            runner.pending = problems  # the file still says what failed
         text = f"the new configuration failed, the old one is back: {problems[0].message}"
         runner.log(Severity.ERROR, SOURCE, text, "config", {"change": "refused"})
         await self.quietly(runner, "config")

@@ -184,6 +184,8 @@ class Watcher:
 def _observe() -> BaseObserver:
     from watchdog.observers import Observer  # noqa: PLC0415 - half a megabyte, only for an agent
 
+    # What goes wrong in its threads is what the rescan is for; its own words would only alarm.
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     observer = Observer()
     observer.start()
     return observer

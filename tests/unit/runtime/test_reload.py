@@ -391,8 +391,18 @@ def test_a_new_version_whose_config_script_fails_is_taken_back(tmp_path):
             await site.until(lambda: site.runner.state is State.UP and not site.runner.busy)
             assert site.runner.config.service.failover is True
             assert "exit 1" not in (site.folder / "bin/config").read_text()
-            assert site.codes == ["config.script-failed"]
-            assert site.versions() == [1]
+            assert (site.codes, site.versions()) == ([], [1])
+            script(site.folder, "config", "exit 1")
+            site.edit(service=' failover="off"')
+            with pytest.raises(ConfigError, match="config script failed"):
+                await site.agent.configurations.configure("app", apply=True)
+            await site.until(lambda: site.runner.state is State.UP and not site.runner.busy)
+            await asyncio.sleep(1.5)
+            assert site.runner.config.service.failover is True
+            assert site.codes in (
+                ["config.script-failed"],
+                ["config.needs-stop"],
+            )  # as the command or the watch came last
 
     asyncio.run(run())
 
