@@ -402,7 +402,7 @@ def test_a_new_version_whose_config_script_fails_is_taken_back(tmp_path):
             assert site.codes in (
                 ["config.script-failed"],
                 ["config.needs-stop"],
-            )  # as the command or the watch came last
+            )  # whoever came last
 
     asyncio.run(run())
 
