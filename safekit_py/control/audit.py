@@ -26,6 +26,8 @@ SECRET = re.compile(r"pass|pwd|secret|token|credential|private|key$|(^|[_-])key[
 NAMES = {
     "PUT modules/NAME": "module install",
     "DELETE modules/NAME": "module uninstall",
+    "PUT configurations/NAME": "config",
+    "DELETE configurations/NAME": "deconfig",
     "PUT cluster/key": "cluster genkey",
     "DELETE cluster/key": "cluster delkey",
     "PUT cluster/config": "cluster config",
@@ -34,7 +36,8 @@ NAMES = {
     "POST modules/NAME/loop/inc": "incloop",
     "POST modules/NAME/loop/reset": "resetloop",
 }
-WORDS = {"resources": ("set", "-r"), "checkers": ("checker",)}
+OF_MODULES = ("modules", "configurations")  # the second word of these paths is a module
+WORDS = {"versions": ("config", "restore"), "resources": ("set", "-r"), "checkers": ("checker",)}
 SILENT = {
     "PUT modules/NAME/log",  # a line in a log is its own record
     "POST modules/NAME/script/state",  # these only ask
@@ -65,8 +68,8 @@ def masked(name: str, value: str) -> str:
 def described(method: str, path: str, query: str) -> tuple[str, str, str, str]:
     """Command, module, arguments and identity of a call; an empty command for one that is not recorded."""
     words = path.removeprefix(PREFIX).strip("/").split("/")
-    module = words[1] if words[0] == "modules" and len(words) > 1 else ""
-    shape = "/".join(["modules", "NAME", *words[2:]] if module else words)
+    module = words[1] if words[0] in OF_MODULES and len(words) > 1 else ""
+    shape = "/".join([words[0], "NAME", *words[2:]] if module else words)
     if f"{method} {shape}" in SILENT:
         return "", "", "", ""
     rest = words[2:] if module else words
