@@ -10,12 +10,11 @@ NOTES = {
     ("heart", "service"): "heartbeats between two servers come with the module type mirror",
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
-    ("module", "check"): "the other module is not watched",
     ("splitbrain", "check"): "its witnesses are not asked",
 }
 """Tag and parent to what the user must know."""
 
-MANY = {"module"}
+MANY: set[str] = set()
 
 
 def _xsd(tag: str) -> str:

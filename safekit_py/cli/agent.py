@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import IO
 
-from safekit_py.control import app, server
+from safekit_py.control import app, health, server
 from safekit_py.errors import Problem, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.agent import Agent
@@ -44,7 +44,8 @@ async def _main(paths: Paths) -> None:
     agent = Agent(paths)
     await agent.start()
     served = asyncio.Event()
-    serving = asyncio.create_task(server.serve(app.create(agent), server.listen(paths), served))
+    controlled = server.serve(app.create(agent), server.listen(paths), served)
+    serving = asyncio.gather(controlled, health.serve(agent, served))
     notify("READY=1", f"STATUS={len(agent.runners)} modules")
     await until.wait()
     notify("STOPPING=1")

@@ -74,11 +74,12 @@ def listen(paths: Paths) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Signals are the agent's matter."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
+        """Capture none."""
         yield
 
 
@@ -94,7 +95,7 @@ async def serve(app: FastAPI, listener: socket.socket, until: asyncio.Event) -> 
         access_log=False,
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await until.wait()
     server.should_exit = True
