@@ -23,6 +23,7 @@ from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import Action, Checker, ModuleContext, ModuleRuntime, ModuleType
 from safekit_py.model.state import Readiness, Resource, Severity, State
+from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.board import Board
 from safekit_py.runtime.bystander import Bystander
 from safekit_py.runtime.clock import wall
@@ -30,7 +31,7 @@ from safekit_py.runtime.failover import BESIDE, NO_ACTION, FailoverWatch
 from safekit_py.runtime.memory import Mark, Memory
 from safekit_py.runtime.plugins import Manager
 from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb
-from safekit_py.runtime.scripts import ScriptFailed, ScriptRunner
+from safekit_py.runtime.scripts import ScriptRunner
 from safekit_py.runtime.steps import Steps
 from safekit_py.runtime.store import EventLog
 from safekit_py.runtime.watch import Watch

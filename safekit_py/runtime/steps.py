@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from safekit_py.core.automaton import WATCHED, Effect, Enter, Script, Step
 from safekit_py.core.rules import Gate
 from safekit_py.model.state import Readiness, Severity, State
+from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.requests import Interrupted
-from safekit_py.runtime.scripts import ScriptFailed
 
 if TYPE_CHECKING:
     from safekit_py.runtime.runner import ModuleRunner
