@@ -27,7 +27,13 @@ LIMIT = 2.0  # seconds that the loop may be silent
 EVERY = 0.5  # seconds between two signs of life
 SIGNAL = signal.SIGRTMIN + 5  # one that nothing else uses
 ENGINE = "safekit_py."
-PLUGINS = ("safekit_py.plugins.", "safekit_py.testing.")
+PASSING = (  # plugins of our own, and the parts of the engine that only stand between the guard and a plugin
+    "safekit_py.plugins.",
+    "safekit_py.testing.",
+    "safekit_py.runtime.fitness",
+    "safekit_py.runtime.shield",
+    "safekit_py.control.mounted",
+)
 
 Result = TypeVar("Result")
 Fault = Callable[[str, BaseException], None]
@@ -130,7 +136,7 @@ def culprit(frame: FrameType | None) -> str:
         name = str(frame.f_globals.get("__name__", ""))
         if name == "asyncio.events":  # a callback that a plugin asked for carries its owner in its context
             return _owner.get()
-        if name.startswith(ENGINE) and not name.startswith(PLUGINS):
+        if name.startswith(ENGINE) and not name.startswith(PASSING):
             return ""
         frame = frame.f_back
     return ""

@@ -1,6 +1,8 @@
 """Plugins that hang in a real event loop: the loop goes on, and the culprit is named."""
 
 import asyncio
+import contextlib
+import inspect
 import re
 import socket
 import sys
@@ -9,6 +11,8 @@ import time
 
 import pytest
 
+from safekit_py.hookspecs import hookimpl
+from safekit_py.model.plugin import Action, CheckerType
 from safekit_py.runtime import guard, plugins
 from safekit_py.runtime.board import Board
 from safekit_py.runtime.guard import Guard, PluginExit, PluginStalled
@@ -162,6 +166,86 @@ def test_a_plugin_that_calls_into_the_engine_is_not_interrupted_there():
     assert guard.call("plugin good, a hook", engine["report"]) == ""
     assert guard.call("plugin good, a hook", plugin["report"]) == "plugin good, a hook"
     assert plugin["report"]() == ""
+
+
+class Hanging:
+    """A plugin whose every part hangs."""
+
+    name, goal = "hanging", None
+
+    @hookimpl
+    def safekit_event(self, event):
+        time.sleep(60)
+
+    @hookimpl
+    def safekit_module_types(self):
+        return [self]
+
+    @hookimpl
+    def safekit_checkers(self):
+        return [CheckerType("hanging", lambda _: time.sleep(60))]
+
+    @hookimpl
+    def safekit_actions(self):
+        return [Action("hanging", self.act)]
+
+    async def act(self, control, cause):
+        time.sleep(60)
+
+    def check(self, config, cluster):
+        yield time.sleep(60)
+
+    def requirements(self, config):
+        return []
+
+    def runtime(self, context):
+        return self
+
+    async def prepare(self):
+        time.sleep(60)
+
+    def report(self):
+        time.sleep(60)
+
+
+async def act(manager):
+    await manager.actions()["hanging"].run(None, "x")
+
+
+async def prepare(manager):
+    await manager.module_types()["hanging"].runtime(None).prepare()
+
+
+PARTS = {
+    "safekit_event": lambda manager: manager.event(None),
+    "check of the module type": lambda manager: manager.module_types()["hanging"].check(None, None),
+    "report of the module type": lambda manager: manager.module_types()["hanging"].runtime(None).report(),
+    "the checker type": lambda manager: manager.checkers()["hanging"].create(None),
+    "the action": act,
+    "prepare of the module type": prepare,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_plugin_is_ended_when_it_hangs(part, quick):
+    async def main():
+        manager = plugins.Manager()
+        manager.register("bad", Hanging())
+        manager.guard.start()
+        try:
+            with contextlib.suppress(PluginStalled):
+                done = PARTS[part](manager)
+                await done if inspect.isawaitable(done) else None
+        finally:
+            manager.guard.stop()
+        return manager.entry("bad")
+
+    began = time.monotonic()
+    entry = asyncio.run(main())
+    assert time.monotonic() - began < LIMIT
+    assert entry.faults == 1
+    assert f"plugin bad, {part}" in entry.problems[0].message
+    assert "time.sleep(60)" in entry.last
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
