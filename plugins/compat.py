@@ -10,11 +10,8 @@ NOTES = {
     ("heart", "service"): "heartbeats between two servers come with the module type mirror",
     ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
-    ("splitbrain", "check"): "its witnesses are not asked",
 }
 """Tag and parent to what the user must know."""
-
-MANY: set[str] = set()
 
 
 def _xsd(tag: str) -> str:
@@ -28,4 +25,4 @@ def _xsd(tag: str) -> str:
 @hookimpl
 def safekit_elements() -> Iterable[Element]:
     """The elements without a builder."""
-    return [Element(tag, parent, _xsd(tag), None, tag in MANY, note) for (tag, parent), note in NOTES.items()]
+    return [Element(tag, parent, _xsd(tag), note=note) for (tag, parent), note in NOTES.items()]

@@ -45,6 +45,7 @@ BUILTIN = (
     "safekit_py.plugins.checkers.ip",
     "safekit_py.plugins.checkers.custom",
     "safekit_py.plugins.checkers.module",
+    "safekit_py.plugins.checkers.splitbrain",
     "safekit_py.plugins.checkers.errd.plugin",
     "safekit_py.plugins.actions.basic",
     "safekit_py.plugins.compat",

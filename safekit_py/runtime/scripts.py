@@ -23,6 +23,8 @@ from safekit_py.model.config import User
 from safekit_py.model.paths import Paths
 from safekit_py.programs import ScriptFailed, environment, open_log, refuse_if_unsafe, turn_over
 
+__all__ = ["ScriptFailed", "ScriptRunner"]
+
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL of a script that ran out of time
 CAPTURED = 64 * 1024  # bytes of a script's output that are shown
 CAPTURE_LIMIT = 10.0  # seconds that such a script may take
