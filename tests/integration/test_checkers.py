@@ -183,6 +183,24 @@ def test_a_restart_of_the_one_that_it_depends_on_brings_a_stopstart(chain):
     assert any("base was started anew (modulecheck): stopstart" in log for log in logs)
 
 
+def test_an_agent_that_is_killed_leaves_no_rival_program_and_whoever_depends_on_its_modules_follows(custom, chain):
+    base, _, remote = chain
+    for each in (base, remote, custom):
+        each.started()
+    time.sleep(2)  # the remote one has seen it as it is now
+    before, old = remote.starts(), pids(custom.farm, HERE, "bin/look customs")
+    kill(custom.farm, HERE, pids(custom.farm, HERE, "safekit_py agent"))
+    wait_for(lambda: custom.farm.cli(HERE, "status", check=False).returncode == 0)
+    custom.until("UP Ready")
+    wait_for(lambda: custom.resource("custom.look")["value"] == "up")
+    new = pids(custom.farm, HERE, "bin/look customs")
+    assert len(new) == 1
+    assert new != old
+    wait_for(lambda: remote.starts() > before)
+    remote.until("UP Ready")
+    custom.cli("stop", "--wait")
+
+
 def test_a_load_balancer_is_told_where_the_module_is_ready(farm, chain):
     def ask(path, server=ADDRESS):
         argv = ["python3", "-c", ASK, server, path]
