@@ -64,7 +64,7 @@ def install(
         if archive.is_dir():
             from safekit_py.bundle import install as bundle  # noqa: PLC0415 - loaded only where needed
 
-            archive = bundle.package(archive, Path(folder) / f"{chosen}.zip")
+            archive = bundle.package(archive, Path(folder) / "module.zip")
         parameters: dict[str, object] = {"set": list(macros), "apply": apply}
         if number is not None:
             parameters["number"] = number
