@@ -37,7 +37,7 @@ def router(agent: Agent) -> APIRouter:
     ) -> schemas.Done:
         """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs."""
         with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
-            archive = Path(folder) / f"{Path(name).name}.zip"
+            archive = Path(folder) / "module.zip"
             with archive.open("xb") as stream:
                 size = 0
                 async for chunk in request.stream():
