@@ -55,7 +55,7 @@ class FailoverWatch:
         self._held = Held()
         self._told: set[tuple[str, str]] = set()  # label and action of rules that hold and whose action was taken
         self._timer: asyncio.TimerHandle | None = None
-        self._pending = False
+        self._pending = self._closed = False
         self._changed = asyncio.Event()
 
     def configure(self, checkers: Iterable[Checker], failover: Failover) -> None:
@@ -70,6 +70,11 @@ class FailoverWatch:
         self._told.clear()
         self._cancel()
 
+    def close(self) -> None:
+        """Look no more."""
+        self.reset()
+        self._closed = True
+
     def resources(self, simulated: Mapping[str, str] | None = None) -> dict[tuple[str, str], str]:
         """What the rules see; simulated values win."""
         seen = {(LOCAL, r.name): r.value for r in self._board.all()}
@@ -78,13 +83,22 @@ class FailoverWatch:
             seen[(side, rest) if side in (LOCAL, "remote") and "." in rest else (LOCAL, name)] = value
         return seen
 
+    def told(self, causes: Iterable[str]) -> str:
+        """Causes in words, each with what the checker said: ``tcp.web is down (connection refused …)``."""
+        why = {each.name: each.cause for each in self._board.all()}
+        found = []
+        for cause in causes:
+            said = why.get(cause.partition(" is ")[0], "")
+            found.append(f"{cause} ({said})" if said else cause)
+        return "; ".join(found)
+
     def gate(self) -> Gate:
         """Whether a module in WAIT may go on."""
         return gate(self.rules, self.resources())
 
     def ready(self) -> Gate:
         """Whether clients may be let in."""
-        return ready(self.rules, self.resources())
+        return ready([r for r in self.rules if not self._beside(r.action)], self.resources())
 
     def explain(self, simulated: Mapping[str, str] | None = None) -> tuple[Explained, ...]:
         """Each rule, whether it holds, and what would follow."""
@@ -94,7 +108,7 @@ class FailoverWatch:
     def touch(self) -> None:
         """Something has changed: look soon, once for all that changes in this turn of the event loop."""
         self._changed.set()
-        if not self._pending:
+        if not self._pending and not self._closed:
             self._pending = True
             asyncio.get_running_loop().call_soon(self._look)
 
@@ -114,11 +128,14 @@ class FailoverWatch:
             self._timer.cancel()
             self._timer = None
 
+    def _beside(self, action: str) -> bool:
+        return self._ranks.get(action, BESIDE) < BESIDE
+
     def _decide(self, rules: Iterable[Rule], now: float) -> Decision:
         return decide(tuple(rules), self.resources(), self._held, now, self._handle_time, self._ranks)
 
     def _take(self, decision: Decision) -> None:
-        if self._ranks.get(decision.action, BESIDE) < BESIDE:
+        if self._beside(decision.action):
             # It changes nothing of the module, so its rule goes on to hold: once is enough, until it has been false.
             self._told |= {(each, decision.action) for each in decision.labels}
             self.touch()
@@ -129,6 +146,8 @@ class FailoverWatch:
     def _look(self) -> None:
         self._pending = False
         self._cancel()
+        if self._closed:
+            return
         now = time.monotonic()
         decision = self._decide(self.rules, now)
         if self._told:

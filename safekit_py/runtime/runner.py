@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from safekit_py.core import automaton
 from safekit_py.core.loop import LoopCounter
@@ -30,7 +31,7 @@ from safekit_py.runtime.clock import wall
 from safekit_py.runtime.failover import BESIDE, NO_ACTION, FailoverWatch
 from safekit_py.runtime.memory import Mark, Memory
 from safekit_py.runtime.plugins import Manager
-from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb
+from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb, being_cancelled
 from safekit_py.runtime.scripts import ScriptRunner
 from safekit_py.runtime.steps import Steps
 from safekit_py.runtime.store import EventLog
@@ -38,6 +39,7 @@ from safekit_py.runtime.watch import Watch
 
 PAUSE = 1.0  # seconds before an automatic action, so that a failure at once cannot spin
 LOOP = "heart.stopstartloop"  # the resource that shows the loop counter
+NEED_A_START = (Verb.RESTART, Verb.SWAP, Verb.WAIT, Verb.STOPSTART)  # they lead nowhere from STOP
 
 __all__ = ["ModuleRunner", "Verb"]
 
@@ -76,7 +78,7 @@ class ModuleRunner:
         self.store = EventLog(paths.module_var(name) / "log.db")
         self.memory = Memory(paths.module_var(name) / "state.json")
         self.mark = Mark(paths.module_var(name) / "running")
-        self.board = Board(self._resource_changed, self._touched)
+        self.board = Board(self._resource_changed, self.touched)
         self.scripts = ScriptRunner(name, paths, config.user)
         self._hooks = ScriptRunner(name, paths, config.user)  # scripts beside the automaton: update, state …
         now, self.loop = time.monotonic(), LoopCounter(config.service.maxloop, config.service.loop_interval)
@@ -102,10 +104,11 @@ class ModuleRunner:
         self.failover = FailoverWatch(self.board, ranks, self._may_act, self._due)
         self.failover.configure(self.checkers, config.failover)
         self.desk = Desk(self._carry_out, self._internal)
-        self.desk.idle = self._touched
+        self.desk.idle = self._ended
         self._steps = Steps(self)
         self._worker: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._coming: _Coming | None = None  # the automatic action that is taken in a moment
+        self._left = False  # nothing is to follow any more
         self._besides: set[asyncio.Task[None]] = set()  # actions that do nothing to the module
         self._news = asyncio.Event()
 
@@ -119,13 +122,16 @@ class ModuleRunner:
         self._worker = asyncio.create_task(self.desk.work(), name=f"module {self.name}")
 
     async def shutdown(self) -> None:
-        """End the runner; the module must be stopped before."""
-        for task in (self._worker, *self._background, *self._besides):
+        """End the runner; the module must be stopped before, or it is left as a crash of the agent leaves it."""
+        self._left = True
+        self.failover.close()
+        self._drop_coming()
+        for task in (self._worker, *self._besides):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(self.watch.stop("run"), self.watch.stop("pre"))
-        self.failover.reset()
+        self.desk.close()
+        await self.watch.close()
         self.store.close()
 
     def submit(
@@ -144,15 +150,20 @@ class ModuleRunner:
         :param arguments: what the scripts get after the contract's arguments.
         :raises StateError: it does not fit the present state, or something of higher rank is waiting.
         """
+        nothing = verb is Verb.START and self._starting
         self._refuse_if_unfit(verb)
+        if not nothing:
+            self.desk.refuse(verb)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if person:
             self.count_anew()
-            self.memory.write(started=verb not in (Verb.STOP, Verb.FORCESTOP), reason="")
-        if verb is Verb.START and self._starting:
+            self.memory.write(started=not verb.stops, reason="")
+        if nothing:
             self.log(Severity.INFO, "heart", "it is started already")
             future.set_result(None)
             return future
+        if self._coming is not None and self._coming.verb <= verb:
+            self._drop_coming()
         self.desk.put(Request(verb, cause, person, run or self._verbs()[verb], future, arguments))
         if verb is Verb.FORCESTOP:
             self.scripts.kill()
@@ -161,15 +172,20 @@ class ModuleRunner:
     @property
     def _starting(self) -> bool:
         """Whether it runs or is on its way there, so that a start has nothing to do."""
-        down = (Verb.STOP, Verb.FORCESTOP)
         for request in (self.desk.waiting, self.desk.current):
             if request is not None:
-                return request.verb not in down
+                return not request.verb.stops
         return self.state is not State.STOP
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether a stop is carried out or waits."""
+        return any(each is not None and each.verb.stops for each in (self.desk.current, self.desk.waiting))
 
     def automatic(self, verb: Verb, identity: str) -> asyncio.Future[None]:
         """A request with an identity: as if a checker of that name had asked, counted against ``maxloop``."""
         self._refuse_if_unfit(verb)
+        self.desk.refuse(verb)
         if self._record():
             return self.submit(verb, f"asked by {identity}", person=False)
         return self.submit(Verb.STOP, self._by_maxloop(f"asked by {identity}"), person=False)
@@ -179,7 +195,7 @@ class ModuleRunner:
 
         :return: the count.
         """
-        if not self._record() and self.state is not State.STOP:
+        if not self._record() and self.state is not State.STOP and not self._stopping:
             self.submit(Verb.STOP, self._by_maxloop(f"counted by {identity}"), person=False)
         return self.loop.count
 
@@ -268,20 +284,17 @@ class ModuleRunner:
         self.scripts.user = self._hooks.user = config.user
         self.loop = replace(self.loop, maxloop=config.service.maxloop, interval=config.service.loop_interval)
         self.checkers = self._make_checkers()
-        changed: list[str] = []
-        for phase, whens in self._steps.phases.items():
-            changed += await self.watch.replace(phase, self.checkers_of(whens))
+        changed = await self.watch.replace({p: self.checkers_of(whens) for p, whens in self._steps.phases.items()})
         self.failover.configure(self.checkers, config.failover)
-        self._touched()
+        self.touched()
         return changed
 
     # --- for ModuleControl: what an action does -------------------------------------------------
 
     async def restart(self, cause: str) -> None:
-        """Run the stop and start scripts."""
-        if self.state not in automaton.RESTART:
-            raise StateError(Problem("module.waiting", f"{self.name} waits: its application does not run", "stopstart"))
-        await self._steps.run(automaton.restart(self.state))
+        """Run the stop and start scripts; in WAIT there is nothing to stop, and the start goes on."""
+        running = self.state in automaton.RESTART
+        await self._steps.run(automaton.restart(self.state) if running else automaton.rise(self.type.goal))
 
     async def stopstart(self, cause: str) -> None:
         """Stop and start again; with ``automatic_reboot``, an automatic one reboots the server."""
@@ -299,7 +312,7 @@ class ModuleRunner:
     async def stop(self, cause: str) -> None:
         """Stop here."""
         self.reason = cause
-        await self._steps.run(automaton.stop(self.state))
+        await self._steps.run(automaton.stop(self.state), firm=True)
         self.memory.write(started=False, reason=cause)
 
     async def wait(self, cause: str) -> None:
@@ -313,10 +326,8 @@ class ModuleRunner:
 
     def _refuse_if_unfit(self, verb: Verb) -> None:
         running = self.state is not State.STOP or self.desk.current is not None
-        if verb in (Verb.RESTART, Verb.STOPSTART, Verb.WAIT, Verb.SWAP) and not running:
-            raise StateError(
-                Problem("module.stopped", f"{self.name} is stopped", f"start it first: safekit-py start {self.name}")
-            )
+        if verb in NEED_A_START and (not running or self._stopping):
+            self._stopped_now("is being stopped" if running else "is stopped")
         if verb in (Verb.RESTART, Verb.SWAP) and self.state is State.WAIT:
             raise StateError(
                 Problem(
@@ -326,7 +337,13 @@ class ModuleRunner:
                 )
             )
 
+    def _stopped_now(self, what: str) -> NoReturn:
+        remedy = f"start it first: safekit-py start {self.name}"
+        raise StateError(Problem("module.stopped", f"{self.name} {what}", remedy))
+
     async def _carry_out(self, request: Request) -> None:
+        if request.verb in NEED_A_START and self.state is State.STOP:
+            self._stopped_now("is stopped")  # what was carried out before this came to a stop
         data = {"command": request.verb.name.lower(), "who": request.cause}
         self.log(Severity.INFO, "heart", f"{request.verb.name.lower()}: {request.cause}", "command", data)
         try:
@@ -337,7 +354,7 @@ class ModuleRunner:
             verb = Verb.RESTART if self.state in automaton.RESTART else Verb.STOPSTART
             self._automatic(verb, str(error.problems[0].message))
             raise
-        except (Interrupted, StateError):
+        except Interrupted:
             raise
         except SafekitError as error:
             await self._give_up(str(error.problems[0].message))
@@ -345,13 +362,18 @@ class ModuleRunner:
         except Exception as error:
             await self._give_up(f"internal error: {type(error).__name__}: {error}")
             raise
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise
+            await self._give_up("internal error: it was cancelled, and not by the agent")
+            raise RuntimeError("it was cancelled, and not by the agent") from error
 
     def _internal(self, error: Exception) -> None:
         self.log(Severity.CRITICAL, "heart", f"internal error: {type(error).__name__}: {error}")
 
     def _verbs(self) -> dict[Verb, Callable[[str], Awaitable[None]]]:
         return {
-            Verb.START: self._start,
+            Verb.START: self.resume,
             Verb.STOP: self.stop,
             Verb.FORCESTOP: self._forcestop,
             Verb.RESTART: self.restart,
@@ -360,10 +382,11 @@ class ModuleRunner:
         }
 
     async def resume(self, cause: str) -> None:
-        """Start after the agent was killed: what the earlier run may have left of the application is removed first."""
+        """Start; after the agent was killed, what the earlier run may have left of the application is removed first."""
         if self.mark.there:
             self.log(Severity.WARNING, "heart", "the earlier run did not end: the forced stop scripts come first")
-            await self._steps.run(automaton.stop(State.WAIT))
+            await self._steps.run(automaton.stop(State.WAIT), firm=True)
+            self.mark.clear()
         await self._start(cause)
 
     async def _start(self, cause: str) -> None:
@@ -374,18 +397,19 @@ class ModuleRunner:
                 self.log(Severity.ERROR, "heart", str(problem))
             self.reason = problems[0].message
             raise SafekitError(problems)
+        self.memory.write(started=True)
         await self._steps.run(automaton.start(self.type.goal))
 
     async def _forcestop(self, cause: str) -> None:
         self.reason = cause
-        await self._steps.run(automaton.stop(self.state, force=True))
+        await self._steps.run(automaton.stop(self.state, force=True), firm=True)
         self.memory.write(started=False, reason=cause)
 
     async def _give_up(self, reason: str) -> None:
         """Something that cannot be repaired here: stop, and say why."""
         self.log(Severity.ERROR, "heart", reason)
         self.reason = reason
-        await self._steps.run(automaton.stop(self.state))
+        await self._steps.run(automaton.stop(self.state), firm=True)
 
     # --- automatic actions ----------------------------------------------------------------------
 
@@ -408,22 +432,31 @@ class ModuleRunner:
 
     def _may_act(self, action: str) -> bool:
         """Whether a rule's action can be taken now: between requests, or while one only waits."""
-        if self._background or self.desk.waiting is not None or self.state is State.STOP:
+        if self.state is State.STOP or self._stopping:
             return False
-        if self.desk.current is not None and not self._steps.waiting:
+        beside = action in self.actions and self.actions[action].rank < BESIDE
+        if not beside and not self._free_for(_verb(self.actions, action)):
             return False
-        if self.state is State.WAIT and _verb(self.actions, action) < Verb.STOPSTART:
-            return False  # it waits already, and no application runs
         if not self.failover_on:
             self.log(Severity.WARNING, "failover", f"{action} is due and not taken: failover is off")
             self.failover.reset()
             return False
         return True
 
+    def _free_for(self, verb: Verb) -> bool:
+        """Whether nothing is under way that comes before such a request."""
+        if self._outranked(verb) or not self.settled:
+            return False
+        return self.state is not State.WAIT or verb >= Verb.STOPSTART  # else: it waits already, no application runs
+
+    def _outranked(self, verb: Verb) -> bool:
+        """Whether something is about to be done that is worth as much."""
+        return any(each is not None and each.verb >= verb for each in (self._coming, self.desk.waiting))
+
     def _due(self, decision: Decision) -> None:
         """A failover rule holds for long enough: take its action."""
         action = self.actions.get(decision.action)
-        cause = f"{'; '.join(decision.causes)} (rule {', '.join(decision.labels)})"
+        cause = f"{self.failover.told(decision.causes)}; rule {', '.join(decision.labels)}"
         if action is None or action.name == NO_ACTION:
             self.log(Severity.ERROR, "failover", f"{cause}: no plugin brings the action {decision.action}")
             return
@@ -477,25 +510,38 @@ class ModuleRunner:
         counted: bool = True,
         arguments: tuple[str, ...] = (),
     ) -> None:
-        """Ask for an action in a moment, unless one is on its way or the loop counter refuses it."""
-        if self._background or self.desk.waiting is not None:
+        """Ask for an action in a moment, unless as much is on its way or the loop counter refuses it."""
+        if self._left or self._stopping or self._outranked(verb):
             return
-        if counted and not self._record():
+        before = self._drop_coming()
+        if counted and not (before is not None and before.counted) and not self._record():
             verb, run, cause = Verb.STOP, None, self._by_maxloop(cause)
         count = f" ({self.loop.count} of {self.loop.maxloop})" if counted and verb is not Verb.STOP else ""
         self.log(Severity.ERROR, "failover", f"{cause}: {verb.name.lower()}{count}")
 
         async def later() -> None:
             await asyncio.sleep(PAUSE)
+            self._coming = None
             try:
                 self.submit(verb, cause, person=False, run=run, arguments=arguments)
             except StateError as error:
                 self.log(Severity.INFO, "failover", error.problems[0].message)
 
-        task = asyncio.create_task(later())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda _: self._touched())
+        self._coming = _Coming(verb, counted, asyncio.create_task(later()))
+
+    def _drop_coming(self) -> _Coming | None:
+        """What is about to be asked for is not asked for; what it was."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            coming.task.cancel()
+        return coming
+
+    def _ended(self) -> None:
+        """A request has ended. The module must not stay between two states that nobody leads it out of."""
+        self.touched()
+        idle = not self._left and self._coming is None and self.desk.waiting is None
+        if idle and self.state is not State.STOP and self.readiness is not Readiness.READY:
+            self._automatic(Verb.STOPSTART, f"it was left {self.state} {self.readiness}")
 
     # --- checkers and reports -------------------------------------------------------------------
 
@@ -506,7 +552,10 @@ class ModuleRunner:
                 made += kind.create(self.context)
             except Exception as error:  # a plugin's fault
                 self.log(Severity.ERROR, "heart", f"checker {name} failed: {type(error).__name__}: {error}")
-        return tuple(made)
+        for resource, count in Counter(each.resource for each in made).items():
+            if count > 1:
+                self.log(Severity.ERROR, "heart", f"{count} checkers report {resource}: the first of them counts")
+        return tuple({each.resource: each for each in reversed(made)}.values())[::-1]
 
     def checkers_of(self, whens: Iterable[str]) -> list[Checker]:
         """The checkers that look in these phases."""
@@ -523,15 +572,17 @@ class ModuleRunner:
             self.mark.clear()
             self.watch.forget_enabled()
             self.failover.reset()
+            self._drop_coming()  # it was about the run that has ended
         elif not self.mark.there:
             self.mark.set()
         if readiness is Readiness.READY:
             self.reason = ""
         data = {"state": state.value, "readiness": readiness.value, "before": before, "reason": self.reason}
         self.log(Severity.INFO, "heart", f"{state} {readiness}", "state", data)
-        self._touched()
+        self.touched()
 
-    def _touched(self) -> None:
+    def touched(self) -> None:
+        """Something has changed: whoever waits for a state looks again, and the rules are looked at."""
         self._news.set()
         self.failover.touch()
 
@@ -543,6 +594,15 @@ class ModuleRunner:
         data = {"resource": resource.name, "value": resource.value, "before": before, "cause": resource.cause}
         shown = f"{text} ({resource.cause})" if resource.cause else text
         self.log(Severity.INFO, "resource", shown, "resource", data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """An automatic action that is asked for in a moment."""
+
+    verb: Verb
+    counted: bool
+    task: asyncio.Task[None]
 
 
 def _verb(actions: Mapping[str, Any], name: str) -> Verb:

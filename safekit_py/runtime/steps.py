@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from safekit_py.core.automaton import WATCHED, Effect, Enter, Script, Step
 from safekit_py.core.rules import Gate
+from safekit_py.errors import Problem, SafekitError
 from safekit_py.model.state import Readiness, Severity, State
 from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.requests import Interrupted
@@ -27,21 +28,37 @@ class Steps:
     def __init__(self, module: ModuleRunner) -> None:
         self._module = module
         self.waiting = False  # the plan only waits now: anything may end it
+        self._left_over = False  # a stop failed to close or to release
         self.phases: dict[str, tuple[str, ...]] = {}  # phases whose checkers run, and which these are
 
-    async def run(self, plan: tuple[Step, ...]) -> None:
+    async def run(self, plan: tuple[Step, ...], *, firm: bool = False) -> None:
         """Carry out a plan.
 
+        :param firm: it must come to its end, as a stop must: what fails is logged, and the next step follows.
         :raises Interrupted: a request of higher rank came.
         :raises ScriptFailed: a start script failed.
         """
         for step in plan:
             if self._module.desk.must_end():
                 raise Interrupted
-            await self._step(step)
+            try:
+                await self._step(step)
+            except Interrupted:
+                raise
+            except Exception as error:
+                if not firm:
+                    raise
+                self._failed(step, error)
+
+    def _failed(self, step: Step, error: Exception) -> None:
+        """A step of a stop failed; what it left in the kernel is removed before the next start."""
+        what = error.problems[0].message if isinstance(error, SafekitError) else f"{type(error).__name__}: {error}"
+        name = step.name if isinstance(step, Script) else str(getattr(step, "value", "a step"))
+        self._left_over = True
+        self._module.log(Severity.ERROR, "heart", f"{name} failed while the module stops, which goes on: {what}")
 
     async def _step(self, step: Step) -> None:
-        runtime = self._module.runtime
+        runtime, desk = self._module.runtime, self._module.desk
         if isinstance(step, Enter):
             self._module.entered(step.state, step.readiness)
         elif isinstance(step, Script):
@@ -49,28 +66,33 @@ class Steps:
         elif step is Effect.AWAIT:
             await self._wait(self._await())
         elif step is Effect.PREPARE:
-            await runtime.prepare()
+            if self._left_over:
+                await desk.step(runtime.recover())
+                self._left_over = False
+            await desk.step(runtime.prepare())
         elif step is Effect.WATCH:
             await self._start("run", WATCHED[self._module.state])
             await self._wait(self._until_ready())
         elif step is Effect.OPEN:
             self._module.starts += 1
-            await runtime.open()
+            await desk.step(runtime.open())
         elif step is Effect.CLOSE:
-            await runtime.close()
+            await desk.step(runtime.close())
         elif step is Effect.UNWATCH:
             await self._stop("run")
         elif step is Effect.REST:
             await self._stop("pre")
         else:
-            await runtime.release()
+            await desk.step(runtime.release())
 
     async def _script(self, step: Script) -> None:
         module, request = self._module, self._module.desk.current
+        run = module.scripts.run(step, request.arguments if request else ())
         try:
-            if await module.scripts.run(step, request.arguments if request else ()):
+            if await module.desk.step(run, module.scripts.kill):
                 module.log(Severity.INFO, step.name, f"{' '.join(step.arguments)}: done")
-        except ScriptFailed as error:
+        except (ScriptFailed, OSError) as given:
+            error = given if isinstance(given, ScriptFailed) else _not_run(step, given)
             # A stop script's status decides nothing: the forced stop follows anyway.
             mild = not step.starts and error.code == "script.failed"
             problem = replace(error.problems[0], severity="warning") if mild else error.problems[0]
@@ -78,7 +100,7 @@ class Steps:
             if module.desk.must_end():
                 raise Interrupted from error
             if step.starts:
-                raise
+                raise error from None if error is given else given
 
     async def _start(self, phase: str, whens: tuple[str, ...]) -> None:
         await self._stop(phase)
@@ -92,7 +114,7 @@ class Steps:
     async def _wait(self, what: Awaitable[None]) -> None:
         self.waiting = True
         try:
-            self._module.failover.touch()
+            self._module.touched()
             await self._module.desk.interruptible(what)
         finally:
             self.waiting = False
@@ -117,6 +139,12 @@ class Steps:
         module = self._module
         while not await module.failover.until(lambda: module.failover.ready().open, LOOK):
             module.reason = f"clients are let in when it is ready: {why(module.failover.ready())}"
+
+
+def _not_run(step: Script, error: OSError) -> ScriptFailed:
+    """The system did not let it run: no memory, a full disk, a folder that has just gone."""
+    text = f"{step.name} cannot be run: {error.strerror or error}"
+    return ScriptFailed(Problem("script.not-executable", text, "see the user log"))
 
 
 def why(gate: Gate) -> str:

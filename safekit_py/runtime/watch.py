@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -61,11 +61,13 @@ class Watch:
     def __init__(self, board: Board, guarded: Guarded = _plain) -> None:
         self._board, self._guarded = board, guarded
         self._all: dict[str, Watched] = {}
+        self._phases: set[str] = set()  # those that run
         self._off: set[str] = set()
         self._enabled: set[str] = set()
 
     def start(self, phase: str, checkers: Iterable[Checker]) -> None:
         """Run these checkers; each resource begins as ``init``. Those that a person switched off wait."""
+        self._phases.add(phase)
         for checker in checkers:
             entry = Watched(checker, phase)
             self._all[checker.resource] = entry
@@ -73,25 +75,36 @@ class Watch:
 
     async def stop(self, phase: str) -> None:
         """End all of a phase; their resources are forgotten."""
-        gone = [entry for entry in self._all.values() if entry.phase == phase]
+        self._phases.discard(phase)
+        await self._remove([entry for entry in self._all.values() if entry.phase == phase])
+
+    async def close(self) -> None:
+        """End all."""
+        self._phases.clear()
+        await self._remove(list(self._all.values()))
+
+    async def _remove(self, gone: list[Watched]) -> None:
         for entry in gone:
             del self._all[entry.checker.resource]
         await asyncio.gather(*(self._end(entry) for entry in gone))
 
-    async def replace(self, phase: str, checkers: Iterable[Checker]) -> list[str]:
-        """Change the checkers of a running phase; one whose configuration is the same goes on undisturbed.
+    async def replace(self, phases: Mapping[str, Iterable[Checker]]) -> list[str]:
+        """Change the checkers of running phases; one whose configuration is the same goes on undisturbed.
 
         :return: the resources whose checkers were started, changed or ended.
         """
-        wanted = {checker.resource: checker for checker in checkers}
-        old = {name: entry for name, entry in self._all.items() if entry.phase == phase}
-        gone = [e for name, e in old.items() if name not in wanted or not same(e.checker, wanted[name])]
-        for entry in gone:
-            del self._all[entry.checker.resource]
-        await asyncio.gather(*(self._end(entry) for entry in gone))
-        new = [checker for name, checker in wanted.items() if name not in self._all]
-        self.start(phase, new)
-        return sorted({e.checker.resource for e in gone} | {c.resource for c in new})
+        wanted = {each.resource: (phase, each) for phase, checkers in phases.items() for each in checkers}
+        old = [entry for entry in self._all.values() if entry.phase in phases]
+        gone = [
+            e for e in old if e.checker.resource not in wanted or not same(e.checker, wanted[e.checker.resource][1])
+        ]
+        await self._remove(gone)
+        new = []
+        for name, (phase, checker) in wanted.items():
+            if phase in self._phases and name not in self._all:  # the phase may have ended meanwhile, or begun anew
+                self.start(phase, (checker,))
+                new.append(name)
+        return sorted({entry.checker.resource for entry in gone} | set(new))
 
     def entries(self) -> list[Watched]:
         """Every checker, by resource."""
@@ -128,7 +141,8 @@ class Watch:
             if entry.state != self._wanted(entry):
                 changed.append(entry.checker.resource)
                 await self._end(entry)
-                self._settle(entry)
+                if self._all.get(entry.checker.resource) is entry and entry.task is None:  # it may be over meanwhile
+                    self._settle(entry)
         return changed
 
     def _wanted(self, entry: Watched) -> str:
@@ -153,11 +167,6 @@ class Watch:
 
     # --- one checker ----------------------------------------------------------------------------
 
-    def _report(self, entry: Watched, status: str, cause: str) -> None:
-        if entry.task is not None:
-            entry.heard = time.monotonic()
-            self._board.set(entry.checker.resource, str(status), cause)
-
     async def _run(self, entry: Watched) -> None:
         attempt = 0
         while True:
@@ -176,8 +185,12 @@ class Watch:
         limit: float | None = getattr(entry.checker, "limit", None)
         run: Any = entry.checker.run
 
+        over = False
+
         def report(status: str, cause: str) -> None:
-            self._report(entry, status, cause)
+            if not over and entry.task is not None:
+                entry.heard = time.monotonic()
+                self._board.set(entry.checker.resource, str(status), cause)
 
         looking = run(report) if inspect.iscoroutinefunction(run) else self._in_thread(entry, report)
         running = asyncio.ensure_future(_kept(self._guarded(entry.checker.resource, looking)))
@@ -187,12 +200,17 @@ class Watch:
                 if left is not None and left <= 0:
                     return f"the checker has said nothing for {limit:g} s"
                 await asyncio.wait((running,), timeout=left)
+                if running.cancelled():
+                    return "the checker was cancelled, and not by the agent"
                 if running.done():
                     running.result()
                     return "the checker ended"
         finally:
+            over = True
             running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            # One that refuses to end is left alone: it may report no more, and the module goes on.
+            await asyncio.wait((running,), timeout=THREAD_END + 1)
+            running.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _in_thread(self, entry: Watched, report: Callable[[str, str], None]) -> None:
         """A plain function in a daemon thread: one that never ends costs a thread, and nothing else."""

@@ -157,7 +157,7 @@ def test_replace_leaves_alone_what_is_made_of_the_same():
 
     async def during(running, board):
         same, changed = Fake("a.same", counting, config=Made(1.0)), Fake("b.changed", counting, config=Made(2.0))
-        assert await running.replace("run", [same, changed, Fake("d.new", counting)]) == [
+        assert await running.replace({"run": [same, changed, Fake("d.new", counting)]}) == [
             "b.changed",
             "c.gone",
             "d.new",
