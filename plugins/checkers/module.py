@@ -13,7 +13,16 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from safekit_py.api import CheckerType, Element, ModuleContext, Severity, State, Status, hookimpl
+from safekit_py.api import (
+    CheckerType,
+    Element,
+    ModuleConfig,
+    ModuleContext,
+    Problem,
+    State,
+    Status,
+    hookimpl,
+)
 
 from .module_element import ELEMENT, ModuleCheck
 from .module_health import NoAnswer, ask
@@ -110,13 +119,17 @@ def judge(check: ModuleCheck, found: Mapping[str, Any], failure: str) -> tuple[s
 
 
 def _create(context: ModuleContext) -> Iterable[ModuleChecker]:
-    made: dict[str, ModuleChecker] = {}
-    for check in context.config.all("check/module"):
-        if check.resource in made:
-            text = f"two <module> would set {check.resource}: the second is not watched; give it an ident of its own"
-            context.log(Severity.ERROR, text)
-        made.setdefault(check.resource, ModuleChecker(context, check))
-    return made.values()
+    return [ModuleChecker(context, check) for check in context.config.all("check/module")]
+
+
+def _check(config: ModuleConfig) -> Iterable[Problem]:
+    """Two of them must not set one resource."""
+    seen: set[str] = set()
+    for check in config.all("check/module"):
+        if check.resource in seen:
+            text = f"two <module> would set the resource {check.resource}"
+            yield Problem("module.watched-twice", text, "give one of them an ident of its own")
+        seen.add(check.resource)
 
 
 @hookimpl
@@ -128,4 +141,4 @@ def safekit_elements() -> Iterable[Element]:
 @hookimpl
 def safekit_checkers() -> Iterable[CheckerType]:
     """The checker."""
-    return (CheckerType("module", _create),)
+    return (CheckerType("module", _create, _check),)
