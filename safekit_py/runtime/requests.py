@@ -205,7 +205,7 @@ class Desk:
 
     @property
     def _forced(self) -> bool:
-        return self.waiting is not None and self.waiting.verb is Verb.FORCESTOP
+        return self.must_end() and self.waiting is not None and self.waiting.verb is Verb.FORCESTOP
 
 
 def being_cancelled() -> bool:

@@ -150,7 +150,7 @@ class ModuleRunner:
         :param arguments: what the scripts get after the contract's arguments.
         :raises StateError: it does not fit the present state, or something of higher rank is waiting.
         """
-        nothing = verb is Verb.START and self._starting
+        nothing = verb is Verb.START and self._starting and not self._left
         self._refuse_if_unfit(verb)
         if not nothing:
             self.desk.refuse(verb)
@@ -312,7 +312,7 @@ class ModuleRunner:
     async def stop(self, cause: str) -> None:
         """Stop here."""
         self.reason = cause
-        await self._steps.run(automaton.stop(self.state), firm=True)
+        await self._down()
         self.memory.write(started=False, reason=cause)
 
     async def wait(self, cause: str) -> None:
@@ -385,8 +385,7 @@ class ModuleRunner:
         """Start; after the agent was killed, what the earlier run may have left of the application is removed first."""
         if self.mark.there:
             self.log(Severity.WARNING, "heart", "the earlier run did not end: the forced stop scripts come first")
-            await self._steps.run(automaton.stop(State.WAIT), firm=True)
-            self.mark.clear()
+            await self._down()
         await self._start(cause)
 
     async def _start(self, cause: str) -> None:
@@ -402,14 +401,20 @@ class ModuleRunner:
 
     async def _forcestop(self, cause: str) -> None:
         self.reason = cause
-        await self._steps.run(automaton.stop(self.state, force=True), firm=True)
+        await self._down(force=True)
         self.memory.write(started=False, reason=cause)
 
     async def _give_up(self, reason: str) -> None:
         """Something that cannot be repaired here: stop, and say why."""
         self.log(Severity.ERROR, "heart", reason)
         self.reason = reason
-        await self._steps.run(automaton.stop(self.state), firm=True)
+        await self._down()
+
+    async def _down(self, *, force: bool = False) -> None:
+        """To STOP, also past what fails; what a run that was killed may have left is removed as from WAIT."""
+        left = self.state is State.STOP and self.mark.there
+        await self._steps.run(automaton.stop(State.WAIT if left else self.state, force=force), firm=True)
+        self.mark.clear()
 
     # --- automatic actions ----------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from safekit_py.core.rules import Gate
 from safekit_py.errors import Problem, SafekitError
 from safekit_py.model.state import Readiness, Severity, State
 from safekit_py.programs import ScriptFailed
-from safekit_py.runtime.requests import Interrupted
+from safekit_py.runtime.requests import Interrupted, Verb
 
 if TYPE_CHECKING:
     from safekit_py.runtime.runner import ModuleRunner
 
+FORCED_LIMIT = 30.0  # seconds that a forced stop leaves to each call of the module type
 LOOK = 1.0  # seconds after which a wait says what it waits for
 
 
@@ -58,7 +60,7 @@ class Steps:
         self._module.log(Severity.ERROR, "heart", f"{name} failed while the module stops, which goes on: {what}")
 
     async def _step(self, step: Step) -> None:
-        runtime, desk = self._module.runtime, self._module.desk
+        runtime = self._module.runtime
         if isinstance(step, Enter):
             self._module.entered(step.state, step.readiness)
         elif isinstance(step, Script):
@@ -67,23 +69,34 @@ class Steps:
             await self._wait(self._await())
         elif step is Effect.PREPARE:
             if self._left_over:
-                await desk.step(runtime.recover())
+                await self._hook(runtime.recover)
                 self._left_over = False
-            await desk.step(runtime.prepare())
+            await self._hook(runtime.prepare)
         elif step is Effect.WATCH:
             await self._start("run", WATCHED[self._module.state])
             await self._wait(self._until_ready())
         elif step is Effect.OPEN:
             self._module.starts += 1
-            await desk.step(runtime.open())
+            await self._hook(runtime.open)
         elif step is Effect.CLOSE:
-            await desk.step(runtime.close())
+            await self._hook(runtime.close)
         elif step is Effect.UNWATCH:
             await self._stop("run")
         elif step is Effect.REST:
             await self._stop("pre")
         else:
-            await desk.step(runtime.release())
+            await self._hook(runtime.release)
+
+    async def _hook(self, run: Callable[[], Awaitable[None]]) -> None:
+        """One call of the module type. A forced stop ends one that hangs, and has a limit for its own."""
+        desk = self._module.desk
+        forced = desk.current is not None and desk.current.verb is Verb.FORCESTOP
+
+        async def limited() -> None:
+            async with asyncio.timeout(FORCED_LIMIT if forced else None):
+                await run()
+
+        await desk.step(limited())
 
     async def _script(self, step: Script) -> None:
         module, request = self._module, self._module.desk.current

@@ -31,14 +31,6 @@ async def _plain(_name: str, run: Awaitable[None]) -> None:
     await run
 
 
-async def _kept(run: Awaitable[None]) -> None:
-    """asyncio would hand a SystemExit on to the whole agent."""
-    try:
-        await run
-    except SystemExit as error:
-        raise RuntimeError(f"SystemExit: {error}") from error
-
-
 @dataclass(slots=True)
 class Watched:
     """One checker: ``state`` is running, suspended (switched off), or waiting (to be enabled)."""
@@ -192,8 +184,14 @@ class Watch:
                 entry.heard = time.monotonic()
                 self._board.set(entry.checker.resource, str(status), cause)
 
-        looking = run(report) if inspect.iscoroutinefunction(run) else self._in_thread(entry, report)
-        running = asyncio.ensure_future(_kept(self._guarded(entry.checker.resource, looking)))
+        async def look() -> None:
+            looking = run(report) if inspect.iscoroutinefunction(run) else self._in_thread(entry, report)
+            try:
+                await self._guarded(entry.checker.resource, looking)
+            except SystemExit as error:  # asyncio would hand it on to the whole agent
+                raise RuntimeError(f"SystemExit: {error}") from error
+
+        running = asyncio.create_task(look())
         try:
             while True:
                 left = None if limit is None else entry.heard + limit - time.monotonic()

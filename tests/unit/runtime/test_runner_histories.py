@@ -1,0 +1,519 @@
+"""A real runner lives through random histories: commands, failures, faults of its module type, crashes of the agent.
+
+Only the scripts and the module type are the test's own; they hold the runner to the order that the automaton promises
+while it goes on. In the end all is made well again, and then the module must come to rest.
+"""
+
+import asyncio
+import gc
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from safekit_py.errors import Problem, SafekitError, StateError
+from safekit_py.hookspecs import hookimpl
+from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, User
+from safekit_py.model.paths import Paths
+from safekit_py.model.plugin import Action, CheckerType
+from safekit_py.model.rules import Operand, Rule, Test
+from safekit_py.model.state import Readiness, State
+from safekit_py.programs import ScriptFailed
+from safekit_py.runtime import plugins, requests, runner, steps, watch
+from safekit_py.runtime.runner import ModuleRunner, Verb
+
+HOOKS = ("prepare", "open", "close", "release")
+COUNTED = ("restart", "wait", "stopstart", "swap")
+PHASES = (("pre", "wait"), ("pre", "stopstart"), ("both", "restart"), ("both", "wait"), ("both", "shove"))
+PHASES += (("both", "stop"), ("both", "noaction"), ("both", "tell"), ("custom", "restart"), ("both", "clumsy"))
+USERS = Rule("full", Test(Operand("local", "custom", "full"), True, "down"), "stopstart")
+GONE = "the agent is killed"
+
+
+class Broken(AssertionError):
+    """The runner broke a promise; it is kept until the end, as the runner survives exceptions."""
+
+
+class World:
+    """The server around the runner, which outlives it: what stands in the kernel, the application, what fails."""
+
+    def __init__(self):
+        self.trace, self.broken, self.faults = [], [], {}
+        self.recovered = self.prepared = self.opened = self.application = self.left = False
+        self.scripts, self.excused, self.lacks = "fine", False, False
+        self.well = asyncio.Event()  # ends what hangs
+        self.values = {}
+        self.turned = asyncio.Event()
+        self.checkers = ()
+        self.runner = None
+
+    def note(self, *what):
+        self.trace.append(what)
+
+    def must(self, holds, what):
+        if not holds:
+            self.broken.append(what)
+            self.note("BROKEN", what)
+
+    def turn(self, name, value):
+        self.values[name] = value
+        self.turned.set()
+        self.turned = asyncio.Event()
+
+    def heal(self):
+        self.faults.clear()
+        self.scripts, self.lacks = "fine", False
+        self.well.set()
+        for name in list(self.values):
+            self.turn(name, "up")
+
+    def killed(self):
+        self.note(GONE)
+        self.recovered = False
+        self.left = self.application
+
+    async def fault(self, hook):
+        kind = self.faults.pop(hook, None)
+        await asyncio.sleep(0)
+        if kind is None:
+            return False
+        self.note("fault", hook, kind)
+        if kind == "hang":
+            await self.well.wait()
+            return False
+        if kind == "safekit":
+            raise SafekitError(Problem("trial.fault", f"{hook} failed"))
+        if kind == "state":
+            raise StateError(Problem("trial.fault", f"{hook} does not like it"))
+        if kind == "cancel":
+            raise asyncio.CancelledError
+        raise OSError(28, f"{hook}: no space")
+
+
+class Runtime:
+    def __init__(self, world):
+        self.world = world
+
+    async def recover(self):
+        self.world.note("recover")
+        self.world.recovered, self.world.prepared, self.world.opened, self.world.excused = True, False, False, False
+
+    async def prepare(self):
+        world = self.world
+        world.note("prepare")
+        world.must(world.recovered, "prepare before recover")
+        world.must(not world.prepared, "prepared twice")
+        world.must(world.runner.state is State.WAIT, "prepare outside of WAIT")
+        world.prepared = True  # perhaps half of it
+        await world.fault("prepare")
+
+    async def open(self):
+        world = self.world
+        world.note("open")
+        world.must(world.prepared, "open before prepare")
+        world.must(not world.opened, "opened twice")
+        world.must(world.application, "open without an application")
+        now = (world.runner.state, world.runner.readiness)
+        world.must(now == (State.UP, Readiness.TRANSIENT), f"open in {now}")
+        world.opened = True
+        await world.fault("open")
+
+    async def close(self):
+        world = self.world
+        world.note("close")
+        try:
+            await world.fault("close")
+        except BaseException:
+            world.excused = True
+            raise
+        world.opened = False
+
+    async def release(self):
+        world = self.world
+        world.note("release")
+        world.must(not world.opened or world.excused, "release before close")
+        try:
+            await world.fault("release")
+        except BaseException:
+            world.excused = True
+            raise
+        world.prepared = False
+
+    def report(self):
+        return {}
+
+
+class Scripts:
+    """Stands for the module's scripts."""
+
+    def __init__(self, world):
+        self.world, self.user, self.killed = world, None, asyncio.Event()
+
+    def kill(self, *_):
+        self.killed.set()
+
+    async def run(self, step, more=()):
+        world = self.world
+        world.note("script", step.name, *step.arguments)
+        self.killed = asyncio.Event()
+        starts, stops = step.name == "start_both", step.name == "stop_both"
+        if starts:
+            world.must(not world.left, "started beside what a killed run left")
+            world.must(not world.opened or world.excused, "started while clients get in")
+            world.application = True
+        if stops:
+            world.must(not world.opened or world.excused, "stopped while clients get in")
+            if step.forced:
+                world.application = world.left = False  # as far as a script can
+        mode = world.scripts
+        if mode == "hang":
+            ends = [asyncio.create_task(self.killed.wait()), asyncio.create_task(world.well.wait())]
+            try:
+                await asyncio.wait(ends, timeout=0.08, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in ends:
+                    each.cancel()
+            if not world.well.is_set():
+                raise ScriptFailed(Problem("script.timeout", f"{step.name} was killed"))
+        else:
+            await asyncio.sleep(0)
+        if mode == "fail":
+            raise ScriptFailed(Problem("script.failed", f"{step.name} ended with status 1"))
+        if mode == "system":
+            raise OSError(12, "no memory")
+        return True
+
+
+class Type:
+    name, goal = "trial", State.UP
+
+    def __init__(self):
+        self.world = None
+
+    def check(self, config, cluster):
+        return ()
+
+    def requirements(self, config):
+        return (Problem("trial.lacks", "something is lacking"),) if self.world.lacks else ()
+
+    def runtime(self, context):
+        return Runtime(self.world)
+
+
+class Turned:
+    """A checker that does what the history says."""
+
+    limit = 0.05
+
+    def __init__(self, world, number, version):
+        self.when, self.action = PHASES[number]
+        self.resource = f"turned.{number}"
+        self.world, self.config = world, version
+        world.values.setdefault(self.resource, "up")
+
+    async def run(self, report):
+        while True:
+            value, turned = self.world.values[self.resource], self.world.turned
+            if value == "raise":
+                raise RuntimeError("boom")
+            if value == "cancel":
+                raise asyncio.CancelledError
+            if value == "end":
+                return
+            if value != "silent":
+                report(value, "turned")
+            try:
+                async with asyncio.timeout(0.02):
+                    await turned.wait()
+            except TimeoutError:
+                continue
+
+
+async def shove(control, cause):
+    await control.stopstart(cause)
+
+
+async def clumsy(control, cause):
+    await control.restart(cause)
+    raise ValueError("after its work")
+
+
+async def tell(control, cause):
+    await asyncio.sleep(0)
+
+
+class Plugin:
+    def __init__(self, kind):
+        self.kind = kind
+
+    @hookimpl
+    def safekit_module_types(self):
+        return [self.kind]
+
+    @hookimpl
+    def safekit_checkers(self):
+        return [CheckerType("trial", lambda _: self.kind.world.checkers)]
+
+    @hookimpl
+    def safekit_actions(self):
+        return [Action("shove", shove, rank=45), Action("clumsy", clumsy, rank=12), Action("tell", tell, rank=5)]
+
+
+@pytest.fixture(scope="module")
+def kind():
+    return Type()
+
+
+@pytest.fixture(scope="module")
+def manager(kind):
+    made = plugins.Manager()
+    made.load_module("safekit_py.plugins.actions.basic")
+    made.register("trial", Plugin(kind))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(runner, "PAUSE", 0.004)
+    monkeypatch.setattr(steps, "LOOK", 0.01)
+    monkeypatch.setattr(steps, "FORCED_LIMIT", 0.2)
+    monkeypatch.setattr(watch, "BACKOFF", (0.005,))
+    monkeypatch.setattr(watch, "THREAD_END", 0.05)
+    monkeypatch.setattr(requests, "AGAIN", 0.005)
+    gc.collect()
+    gc.freeze()  # each history is followed by a collection of its own
+    yield
+    gc.unfreeze()
+
+
+class History:
+    def __init__(self, root, manager, kind, setup):
+        self.numbers, maxloop, handle_time, reboots = setup
+        self.world = kind.world = World()
+        self.manager, self.paths = manager, Paths(root)
+        self.service = Service("trial", maxloop=maxloop, automatic_reboot=reboots)
+        self.config = ModuleConfig(self.service, User(5.0, 5.0), failover=Failover(True, 1.0, handle_time, (USERS,)))
+        self.version, self.futures, self.events, self.unhandled = 0, [], [], []
+        self.make_checkers(self.numbers)
+
+    def make_checkers(self, numbers):
+        self.world.checkers = tuple(Turned(self.world, number, self.version) for number in sorted(numbers))
+
+    async def boot(self):
+        made = ModuleRunner(
+            "app",
+            self.config,
+            paths=self.paths,
+            manager=self.manager,
+            cluster=Cluster(nodes=("a",)),
+            node="a",
+            cluster_key=b"k" * 32,
+            module_id=1,
+            publish=self.publish,
+            reboot=lambda: self.world.note("reboot"),
+        )
+        made.scripts = Scripts(self.world)
+        self.runner = self.world.runner = made
+        await made.recover()
+
+    def publish(self, event):
+        if event.kind == "command":
+            self.world.note("command", event.data["command"], event.data["who"])
+        elif event.kind == "state":
+            self.world.note(event.message)
+        elif event.source in ("heart", "failover"):
+            self.world.note("log", event.message)
+
+    # --- what may happen ------------------------------------------------------------------------
+
+    async def do(self, what, *values):
+        self.world.note("do", what, *values)
+        try:
+            await getattr(self, f"_{what}")(*values)
+        except StateError as error:
+            self.world.note("refused", error.problems[0].message)
+
+    async def _ask(self, verb):
+        future = self.runner.submit(verb, "a person", person=True)
+        self.world.note("person")
+        self.futures.append(future)
+
+    async def _automatic(self, verb):
+        self.futures.append(self.runner.automatic(verb, "script"))
+
+    async def _wanted(self, action):
+        self.runner.context.request(action, "errd", "gone", ())
+
+    async def _turn(self, number, value):
+        self.world.turn(f"turned.{number}", value)
+
+    async def _scripts(self, mode):
+        self.world.scripts = mode
+        self.world.well.clear()
+
+    async def _fault(self, hook, what):
+        self.world.faults[hook] = what
+        self.world.well.clear()
+
+    async def _lacks(self):
+        self.world.lacks = True
+
+    async def _heal(self):
+        self.world.heal()
+
+    async def _failover(self, value):
+        self.runner.memory.write(failover=value)
+        self.runner.failover.touch()
+
+    async def _checkers(self, on):
+        await self.runner.switch_checkers("turned.*", on=on)
+
+    async def _enable(self, on):
+        await self.runner.watch.enable(["turned.8"], on=on)
+
+    async def _resource(self, value):
+        self.runner.board.set("custom.full", value, "a script")
+
+    async def _count(self):
+        self.runner.count_one("handler")
+
+    async def _configure(self, numbers, same):
+        self.version += not same
+        self.make_checkers(numbers)
+        await self.runner.reconfigure(replace(self.config, user=User(4.0, 4.0)))
+
+    async def _rest(self, seconds):
+        await asyncio.sleep(seconds)
+
+    async def _crash(self):
+        await self.end()
+        self.world.killed()
+        await self.boot()
+        if self.runner.memory.now.started:
+            start = self.runner.submit(Verb.START, "with the agent", person=False, run=self.runner.resume)
+            self.futures.append(start)
+
+    # --- how it ends ----------------------------------------------------------------------------
+
+    async def end(self):
+        """End the runner; nothing of it lives on."""
+        await self.runner.shutdown()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        self.world.must(not rest, f"tasks are left: {rest}")
+        self.world.must(all(each.done() for each in self.futures), "a request was never answered")
+        with pytest.raises(StateError):
+            self.runner.submit(Verb.START, "too late", person=True)
+
+    @property
+    def at_rest(self):
+        quiet = self.runner.desk.current is None and self.runner.desk.waiting is None and self.runner._coming is None
+        return quiet and (self.runner.state is State.STOP or self.runner.readiness is Readiness.READY)
+
+    async def come_to_rest(self):
+        self.world.heal()
+        self.runner.memory.write(failover="")
+        self.runner.board.set("custom.full", "up", "a script")
+        await self.runner.switch_checkers("*", on=True)
+        quiet = 0
+        for _ in range(600):
+            await asyncio.sleep(0.005)
+            quiet = quiet + 1 if self.at_rest else 0
+            if quiet >= 3:
+                break
+        self.world.must(quiet >= 3, "it does not come to rest")
+
+    def judge_rest(self):
+        world, up = self.world, self.runner.state is State.UP
+        world.must(all(each.done() for each in self.futures), "a request is not answered at rest")
+        world.must(not up or (world.prepared and world.opened and world.application), "UP, and clients are not let in")
+        world.must(not up or self.runner.memory.now.started, "it runs, and is remembered as stopped")
+        if not up:
+            self.judge_stop()
+
+    def judge_stop(self):
+        world = self.world
+        world.must(not world.prepared or world.excused, "STOP, and not released")
+        world.must(not world.opened or world.excused, "STOP, and clients get in")
+        world.must(not self.runner.watch.entries(), "STOP, and checkers look")
+        world.must(not self.runner.mark.there, "STOP, and marked as running")
+
+    def judge_loop(self):
+        count, maxloop = 0, self.service.maxloop
+        for what, *values in self.world.trace:
+            if what == "person":
+                count = 0
+            elif what == "command" and values[0] in COUNTED and values[1] != "a person":
+                count += 1
+                # One more: it was on its way when a person's command made the count begin anew.
+                self.world.must(count <= maxloop + 1, f"{count} automatic actions")
+
+    async def play(self, story):
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self.unhandled.append(context))
+        await self.boot()
+        for happening, pause in story:
+            await self.do(*happening)
+            await asyncio.sleep(pause)
+        await self.come_to_rest()
+        self.judge_rest()
+        await asyncio.wait_for(self.runner.submit(Verb.STOP, "a person", person=True), 5)
+        self.world.must(self.runner.state is State.STOP, "a stop that does not end in STOP")
+        self.world.must(not self.world.application, "a stop that leaves the application")
+        self.world.must(not self.runner.memory.now.started, "stopped, and remembered as started")
+        self.judge_stop()
+        await self.end()
+        self.judge_loop()
+
+
+VERBS = st.sampled_from([Verb.START] * 4 + [Verb.RESTART, Verb.STOPSTART, Verb.STOP, Verb.WAIT, Verb.FORCESTOP])
+NUMBERS = st.sets(st.integers(0, len(PHASES) - 1), max_size=4)
+VALUES = st.sampled_from(["down", "down", "down", "up", "unknown", "raise", "silent", "end", "cancel"])
+HAPPENINGS = st.one_of(
+    st.tuples(st.just("ask"), VERBS),
+    st.tuples(st.just("ask"), VERBS),
+    st.tuples(st.just("automatic"), st.sampled_from([Verb.RESTART, Verb.STOPSTART, Verb.WAIT])),
+    st.tuples(st.just("wanted"), st.sampled_from(["restart", "stopstart", "stop", "wait", "shove", "tell"])),
+    st.tuples(st.just("turn"), st.integers(0, len(PHASES) - 1), VALUES),
+    st.tuples(st.just("turn"), st.integers(0, len(PHASES) - 1), VALUES),
+    st.tuples(st.just("scripts"), st.sampled_from(["fine", "fail", "hang", "system"])),
+    st.tuples(st.just("fault"), st.sampled_from(HOOKS), st.sampled_from(["safekit", "state", "os", "cancel", "hang"])),
+    st.tuples(st.just("lacks")),
+    st.tuples(st.just("heal")),
+    st.tuples(st.just("failover"), st.sampled_from(["on", "off"])),
+    st.tuples(st.just("checkers"), st.booleans()),
+    st.tuples(st.just("enable"), st.booleans()),
+    st.tuples(st.just("resource"), st.sampled_from(["up", "down"])),
+    st.tuples(st.just("count")),
+    st.tuples(st.just("configure"), NUMBERS, st.booleans()),
+    st.tuples(st.just("crash")),
+)
+STORIES = st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 0.0, 0.001, 0.006, 0.03])), max_size=14)
+SETUPS = st.tuples(NUMBERS, st.integers(1, 3), st.sampled_from([0.0, 0.01]), st.booleans())
+
+
+def live_through(manager, kind, setup, story):
+    with tempfile.TemporaryDirectory() as root:
+        history = History(Path(root), manager, kind, setup)
+        try:
+            asyncio.run(history.play([(("ask", Verb.START), 0.006), *story]))
+            gc.collect()
+            history.world.must(not history.unhandled, f"unhandled: {history.unhandled}")
+            assert not history.world.broken, history.world.broken
+        except BaseException:
+            print("----", *history.world.trace, sep="\n")
+            raise
+
+
+@settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(setup=SETUPS, story=STORIES)
+def test_whatever_happens_it_keeps_its_promises_and_comes_to_rest(manager, kind, setup, story):
+    live_through(manager, kind, setup, story)
