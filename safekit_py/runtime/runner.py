@@ -11,24 +11,23 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from safekit_py.core import automaton
 from safekit_py.core.loop import LoopCounter
-from safekit_py.core.rules import Decision, Explained
+from safekit_py.core.rules import Explained
 from safekit_py.errors import Problem, SafekitError, StateError
 from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
-from safekit_py.model.plugin import Action, Checker, ModuleContext, ModuleRuntime, ModuleType
+from safekit_py.model.plugin import Checker, ModuleContext, ModuleRuntime, ModuleType
 from safekit_py.model.state import Readiness, Resource, Severity, State
 from safekit_py.programs import ScriptFailed
+from safekit_py.runtime.automation import Automation
 from safekit_py.runtime.board import Board
-from safekit_py.runtime.bystander import Bystander
 from safekit_py.runtime.clock import wall
-from safekit_py.runtime.failover import BESIDE, NO_ACTION, FailoverWatch
+from safekit_py.runtime.failover import FailoverWatch
 from safekit_py.runtime.memory import Mark, Memory
 from safekit_py.runtime.plugins import Manager
 from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb, being_cancelled
@@ -37,8 +36,6 @@ from safekit_py.runtime.steps import Steps
 from safekit_py.runtime.store import EventLog
 from safekit_py.runtime.watch import Watch
 
-PAUSE = 1.0  # seconds before an automatic action, so that a failure at once cannot spin
-LOOP = "heart.stopstartloop"  # the resource that shows the loop counter
 NEED_A_START = (Verb.RESTART, Verb.SWAP, Verb.WAIT, Verb.STOPSTART)  # they lead nowhere from STOP
 
 __all__ = ["ModuleRunner", "Verb"]
@@ -101,15 +98,14 @@ class ModuleRunner:
         self.watch = Watch(self.board, manager.guarded)
         self.checkers: tuple[Checker, ...] = self._make_checkers()
         ranks = {each.name: each.rank for each in self.actions.values()}
-        self.failover = FailoverWatch(self.board, ranks, self._may_act, self._due)
+        self.automation = Automation(self)
+        self.failover = FailoverWatch(self.board, ranks, self.automation.may_act, self.automation.due)
         self.failover.configure(self.checkers, config.failover)
         self.desk = Desk(self._carry_out, self._internal)
-        self.desk.idle = self._ended
+        self.desk.idle = self.automation.ended
         self._steps = Steps(self)
         self._worker: asyncio.Task[None] | None = None
-        self._coming: _Coming | None = None  # the automatic action that is taken in a moment
-        self._left = False  # nothing is to follow any more
-        self._besides: set[asyncio.Task[None]] = set()  # actions that do nothing to the module
+        self.left = False  # the runner has ended: nothing is to follow any more
         self._news = asyncio.Event()
 
     # --- what others may call -------------------------------------------------------------------
@@ -123,13 +119,12 @@ class ModuleRunner:
 
     async def shutdown(self) -> None:
         """End the runner; the module must be stopped before, or it is left as a crash of the agent leaves it."""
-        self._left = True
+        self.left = True
         self.failover.close()
-        self._drop_coming()
-        for task in (self._worker, *self._besides):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self.automation.close()
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
         self.desk.close()
         await self.watch.close()
         self.store.close()
@@ -150,7 +145,7 @@ class ModuleRunner:
         :param arguments: what the scripts get after the contract's arguments.
         :raises StateError: it does not fit the present state, or something of higher rank is waiting.
         """
-        nothing = verb is Verb.START and self._starting and not self._left
+        nothing = verb is Verb.START and self._starting and not self.left
         self._refuse_if_unfit(verb)
         if not nothing:
             self.desk.refuse(verb)
@@ -162,8 +157,7 @@ class ModuleRunner:
             self.log(Severity.INFO, "heart", "it is started already")
             future.set_result(None)
             return future
-        if self._coming is not None and self._coming.verb <= verb:
-            self._drop_coming()
+        self.automation.overtaken(verb)
         self.desk.put(Request(verb, cause, person, run or self._verbs()[verb], future, arguments))
         if verb is Verb.FORCESTOP:
             self.scripts.kill()
@@ -178,7 +172,7 @@ class ModuleRunner:
         return self.state is not State.STOP
 
     @property
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
         """Whether a stop is carried out or waits."""
         return any(each is not None and each.verb.stops for each in (self.desk.current, self.desk.waiting))
 
@@ -186,23 +180,22 @@ class ModuleRunner:
         """A request with an identity: as if a checker of that name had asked, counted against ``maxloop``."""
         self._refuse_if_unfit(verb)
         self.desk.refuse(verb)
-        if self._record():
+        if self.automation.record():
             return self.submit(verb, f"asked by {identity}", person=False)
-        return self.submit(Verb.STOP, self._by_maxloop(f"asked by {identity}"), person=False)
+        return self.submit(Verb.STOP, self.automation.by_maxloop(f"asked by {identity}"), person=False)
 
     def count_one(self, identity: str) -> int:
         """Count an automatic action that somebody else takes; over ``maxloop`` the module is stopped.
 
         :return: the count.
         """
-        if not self._record() and self.state is not State.STOP and not self._stopping:
-            self.submit(Verb.STOP, self._by_maxloop(f"counted by {identity}"), person=False)
+        if not self.automation.record() and self.state is not State.STOP and not self.stopping:
+            self.submit(Verb.STOP, self.automation.by_maxloop(f"counted by {identity}"), person=False)
         return self.loop.count
 
     def count_anew(self) -> None:
         """A person has acted: the loop counter begins anew."""
-        self.loop = self.loop.reset()
-        self._show_loop()
+        self.automation.anew()
 
     def log(
         self, severity: Severity, source: str, message: str, kind: str = "log", data: Mapping[str, str] | None = None
@@ -245,6 +238,9 @@ class ModuleRunner:
         while not look():
             self._news.clear()
             await self._news.wait()
+
+    def _asked(self, action: str, identity: str, cause: str, arguments: tuple[str, ...]) -> None:
+        self.automation.asked(action, identity, cause, arguments)
 
     async def _script(self, script: str, arguments: tuple[str, ...]) -> bool:
         # Several checkers may call scripts at a time, and a ScriptRunner runs one.
@@ -326,7 +322,7 @@ class ModuleRunner:
 
     def _refuse_if_unfit(self, verb: Verb) -> None:
         running = self.state is not State.STOP or self.desk.current is not None
-        if verb in NEED_A_START and (not running or self._stopping):
+        if verb in NEED_A_START and (not running or self.stopping):
             self._stopped_now("is being stopped" if running else "is stopped")
         if verb in (Verb.RESTART, Verb.SWAP) and self.state is State.WAIT:
             raise StateError(
@@ -352,7 +348,7 @@ class ModuleRunner:
             if self.state is State.STOP:
                 raise
             verb = Verb.RESTART if self.state in automaton.RESTART else Verb.STOPSTART
-            self._automatic(verb, str(error.problems[0].message))
+            self.automation.wish(verb, str(error.problems[0].message))
             raise
         except Interrupted:
             raise
@@ -416,138 +412,6 @@ class ModuleRunner:
         await self._steps.run(automaton.stop(State.WAIT if left else self.state, force=force), firm=True)
         self.mark.clear()
 
-    # --- automatic actions ----------------------------------------------------------------------
-
-    def _record(self) -> bool:
-        """Count one automatic action; whether it may be taken."""
-        self.loop, granted = self.loop.record(time.monotonic())
-        self._show_loop()
-        return granted
-
-    def _show_loop(self) -> None:
-        now = time.monotonic()
-        self.memory.write(count=self.loop.count, elapsed=round(self.loop.elapsed(now), 1))
-        if self.loop.count or self.board.get(LOOP) != "unknown":
-            self.board.set(LOOP, str(self.loop.count), f"of {self.loop.maxloop} automatic actions", log=False)
-
-    def _by_maxloop(self, cause: str) -> str:
-        hours = self.loop.interval / 3600
-        times = f"{self.loop.maxloop} automatic actions in {hours:g} h did not help"
-        return f"stopped by maxloop: {times}; last cause: {cause}"
-
-    def _may_act(self, action: str) -> bool:
-        """Whether a rule's action can be taken now: between requests, or while one only waits."""
-        if self.state is State.STOP or self._stopping:
-            return False
-        beside = action in self.actions and self.actions[action].rank < BESIDE
-        if not beside and not self._free_for(_verb(self.actions, action)):
-            return False
-        if not self.failover_on:
-            self.log(Severity.WARNING, "failover", f"{action} is due and not taken: failover is off")
-            self.failover.reset()
-            return False
-        return True
-
-    def _free_for(self, verb: Verb) -> bool:
-        """Whether nothing is under way that comes before such a request."""
-        if self._outranked(verb) or not self.settled:
-            return False
-        return self.state is not State.WAIT or verb >= Verb.STOPSTART  # else: it waits already, no application runs
-
-    def _outranked(self, verb: Verb) -> bool:
-        """Whether something is about to be done that is worth as much."""
-        return any(each is not None and each.verb >= verb for each in (self._coming, self.desk.waiting))
-
-    def _due(self, decision: Decision) -> None:
-        """A failover rule holds for long enough: take its action."""
-        action = self.actions.get(decision.action)
-        cause = f"{self.failover.told(decision.causes)}; rule {', '.join(decision.labels)}"
-        if action is None or action.name == NO_ACTION:
-            self.log(Severity.ERROR, "failover", f"{cause}: no plugin brings the action {decision.action}")
-            return
-        if action.rank < BESIDE:
-            self._beside(action, cause)
-            return
-        verb = _verb(self.actions, action.name)
-        self._automatic(verb, cause, partial(action.run, self), counted=action.counted)
-
-    def _beside(self, action: Action, cause: str) -> None:
-        """Run an action that does nothing to the module: no request, and nothing waits for it."""
-        self.log(Severity.WARNING, "failover", f"{cause}: {action.name}")
-
-        async def run() -> None:
-            try:
-                await action.run(Bystander(self.name, action.name), cause)
-            except Exception as error:
-                what = (
-                    error.problems[0].message if isinstance(error, SafekitError) else f"{type(error).__name__}: {error}"
-                )
-                self.log(Severity.ERROR, "failover", f"the action {action.name} failed: {what}")
-
-        task = asyncio.create_task(run())
-        self._besides.add(task)
-        task.add_done_callback(self._besides.discard)
-
-    def _asked(self, action: str, identity: str, cause: str, arguments: tuple[str, ...]) -> None:
-        """What a checker asks for by itself; see ``ModuleContext.request``."""
-        found = self.actions.get(action)
-        if found is None or action == NO_ACTION:
-            self.log(Severity.WARNING, identity, f"{cause}; no action")
-        elif not self.failover_on:
-            self.log(Severity.WARNING, identity, f"{cause}; {action} is not taken: failover is off")
-        elif found.rank < BESIDE:
-            self._beside(found, f"{cause} ({identity})")
-        elif self.state is not State.STOP:
-            self._automatic(
-                _verb(self.actions, action),
-                f"{cause} ({identity})",
-                partial(found.run, self),
-                counted=found.counted,
-                arguments=arguments,
-            )
-
-    def _automatic(
-        self,
-        verb: Verb,
-        cause: str,
-        run: Callable[[str], Awaitable[None]] | None = None,
-        *,
-        counted: bool = True,
-        arguments: tuple[str, ...] = (),
-    ) -> None:
-        """Ask for an action in a moment, unless as much is on its way or the loop counter refuses it."""
-        if self._left or self._stopping or self._outranked(verb):
-            return
-        before = self._drop_coming()
-        if counted and not (before is not None and before.counted) and not self._record():
-            verb, run, cause = Verb.STOP, None, self._by_maxloop(cause)
-        count = f" ({self.loop.count} of {self.loop.maxloop})" if counted and verb is not Verb.STOP else ""
-        self.log(Severity.ERROR, "failover", f"{cause}: {verb.name.lower()}{count}")
-
-        async def later() -> None:
-            await asyncio.sleep(PAUSE)
-            self._coming = None
-            try:
-                self.submit(verb, cause, person=False, run=run, arguments=arguments)
-            except StateError as error:
-                self.log(Severity.INFO, "failover", error.problems[0].message)
-
-        self._coming = _Coming(verb, counted, asyncio.create_task(later()))
-
-    def _drop_coming(self) -> _Coming | None:
-        """What is about to be asked for is not asked for; what it was."""
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            coming.task.cancel()
-        return coming
-
-    def _ended(self) -> None:
-        """A request has ended. The module must not stay between two states that nobody leads it out of."""
-        self.touched()
-        idle = not self._left and self._coming is None and self.desk.waiting is None
-        if idle and self.state is not State.STOP and self.readiness is not Readiness.READY:
-            self._automatic(Verb.STOPSTART, f"it was left {self.state} {self.readiness}")
-
     # --- checkers and reports -------------------------------------------------------------------
 
     def _make_checkers(self) -> tuple[Checker, ...]:
@@ -577,7 +441,7 @@ class ModuleRunner:
             self.mark.clear()
             self.watch.forget_enabled()
             self.failover.reset()
-            self._drop_coming()  # it was about the run that has ended
+            self.automation.drop()  # it was about the run that has ended
         elif not self.mark.there:
             self.mark.set()
         if readiness is Readiness.READY:
@@ -599,21 +463,3 @@ class ModuleRunner:
         data = {"resource": resource.name, "value": resource.value, "before": before, "cause": resource.cause}
         shown = f"{text} ({resource.cause})" if resource.cause else text
         self.log(Severity.INFO, "resource", shown, "resource", data)
-
-
-@dataclass(frozen=True, slots=True)
-class _Coming:
-    """An automatic action that is asked for in a moment."""
-
-    verb: Verb
-    counted: bool
-    task: asyncio.Task[None]
-
-
-def _verb(actions: Mapping[str, Any], name: str) -> Verb:
-    """The verb at whose rank an action stands."""
-    if name.upper() in Verb.__members__:
-        return Verb[name.upper()]
-    rank = actions[name].rank if name in actions else 0
-    ladder = ((50, Verb.STOP), (40, Verb.STOPSTART), (30, Verb.WAIT), (20, Verb.SWAP))
-    return next((verb for least, verb in ladder if rank >= least), Verb.RESTART)

@@ -12,7 +12,7 @@ from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, Us
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import CheckerType
 from safekit_py.model.state import State
-from safekit_py.runtime import plugins, runner
+from safekit_py.runtime import automation, plugins
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
 
@@ -128,7 +128,7 @@ class Trial:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE", 0.05)
+    monkeypatch.setattr(automation, "PAUSE", 0.05)
 
 
 def test_start_and_stop_in_the_order_of_the_contract(tmp_path):

@@ -22,7 +22,7 @@ from safekit_py.model.plugin import Action, CheckerType
 from safekit_py.model.rules import Operand, Rule, Test
 from safekit_py.model.state import Readiness, State
 from safekit_py.programs import ScriptFailed
-from safekit_py.runtime import plugins, requests, runner, steps, watch
+from safekit_py.runtime import automation, plugins, requests, steps, watch
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
 HOOKS = ("prepare", "open", "close", "release")
@@ -277,7 +277,7 @@ def manager(kind):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE", 0.004)
+    monkeypatch.setattr(automation, "PAUSE", 0.004)
     monkeypatch.setattr(steps, "LOOK", 0.01)
     monkeypatch.setattr(steps, "FORCED_LIMIT", 0.2)
     monkeypatch.setattr(watch, "BACKOFF", (0.005,))
@@ -411,7 +411,11 @@ class History:
 
     @property
     def at_rest(self):
-        quiet = self.runner.desk.current is None and self.runner.desk.waiting is None and self.runner._coming is None
+        quiet = (
+            self.runner.desk.current is None
+            and self.runner.desk.waiting is None
+            and self.runner.automation.coming is None
+        )
         return quiet and (self.runner.state is State.STOP or self.runner.readiness is Readiness.READY)
 
     async def come_to_rest(self):
