@@ -149,13 +149,18 @@ class FailoverWatch:
         if self._closed:
             return
         now = time.monotonic()
-        decision = self._decide(self.rules, now)
+        rules, decision = self.rules, self._decide(self.rules, now)
         if self._told:
             self._told &= set(decision.wished)
-            decision = self._decide((r for r in self.rules if (r.label, r.action) not in self._told), now)
+            rules = tuple(each for each in rules if (each.label, each.action) not in self._told)
+            decision = self._decide(rules, now)
         self._held = decision.held
+        if decision.action and not self._may_act(decision.action):
+            # It holds up no notification; it is looked at again at the next change.
+            decision = self._decide((r for r in rules if self._beside(r.action)), now)
+            if decision.action and not self._may_act(decision.action):
+                return
         if decision.action:
-            if self._may_act(decision.action):
-                self._take(decision)
+            self._take(decision)
         elif decision.due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, decision.due - now), self._look)

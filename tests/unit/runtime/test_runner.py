@@ -1,129 +1,17 @@
-"""The runner with real scripts, and a module type and checkers that a test plugin brings."""
+"""The runner with real scripts: commands, checkers and rules as they are meant to be."""
 
 import asyncio
 import time
 from dataclasses import replace
 
 import pytest
+from trial import Switch, Trial
 
 from safekit_py.errors import Problem, SafekitError, StateError
-from safekit_py.hookspecs import hookimpl
-from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, User
-from safekit_py.model.paths import Paths
-from safekit_py.model.plugin import CheckerType
+from safekit_py.model.config import Service, User
 from safekit_py.model.state import State
-from safekit_py.runtime import automation, plugins
-from safekit_py.runtime.runner import ModuleRunner, Verb
-
-
-class TrialRuntime:
-    def __init__(self, calls):
-        self.calls = calls
-
-    def __getattr__(self, name):
-        async def call():
-            self.calls.append(name)
-
-        return call
-
-    def report(self):
-        return {}
-
-
-class TrialType:
-    name, goal = "trial", State.UP
-
-    def __init__(self, calls, problems=()):
-        self.calls, self.problems = calls, problems
-
-    def check(self, config, cluster):
-        return ()
-
-    def requirements(self, config):
-        return self.problems
-
-    def runtime(self, context):
-        return TrialRuntime(self.calls)
-
-
-class Switch:
-    """A checker that a test turns up and down."""
-
-    resource, when = "trial.switch", "both"
-
-    def __init__(self, action="restart"):
-        self.action, self.value, self.changed = action, "up", asyncio.Event()
-
-    async def run(self, report):
-        while True:
-            report(self.value, "turned by the test")
-            self.changed.clear()
-            await self.changed.wait()
-
-    def turn(self, value):
-        self.value = value
-        self.changed.set()
-
-
-class Trial:
-    def __init__(self, tmp_path, *, maxloop=3, handle_time=0.0, checkers=(), problems=()):
-        self.calls, self.events = [], []
-        self.paths = Paths(tmp_path)
-        self.bin = self.paths.module("app") / "bin"
-        self.bin.mkdir(parents=True)
-        trial, kinds = TrialType(self.calls, problems), [CheckerType("trial", lambda _: checkers)]
-
-        class Plugin:
-            @hookimpl
-            def safekit_module_types(self):
-                return [trial]
-
-            @hookimpl
-            def safekit_checkers(self):
-                return kinds
-
-        self.manager = plugins.Manager()
-        self.manager.load_module("safekit_py.plugins.actions.basic")
-        self.manager.register("trial", Plugin())
-        self.config = ModuleConfig(
-            Service("trial", maxloop=maxloop), User(5.0, 5.0), failover=Failover(handle_time=handle_time)
-        )
-
-    def script(self, name, text="true"):
-        path = self.bin / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.bin}/../order\n{text}\n')
-        path.chmod(0o755)
-
-    def order(self):
-        path = self.bin.parent / "order"
-        return path.read_text().splitlines() if path.exists() else []
-
-    async def __aenter__(self):
-        self.runner = ModuleRunner(
-            "app",
-            self.config,
-            paths=self.paths,
-            manager=self.manager,
-            cluster=Cluster(nodes=("a",)),
-            node="a",
-            cluster_key=b"k" * 32,
-            module_id=1,
-            publish=self.events.append,
-        )
-        await self.runner.recover()
-        return self
-
-    async def __aexit__(self, *_):
-        await self.runner.shutdown()
-
-    async def ask(self, verb, cause="test", *, person=True):
-        await asyncio.wait_for(self.runner.submit(verb, cause, person=person), 20)
-
-    async def reach(self, state, limit=15.0):
-        end = time.monotonic() + limit
-        while f"{self.runner.state} {self.runner.readiness}" != state or self.runner.busy:
-            assert time.monotonic() < end, (self.runner.state, self.runner.readiness, [e.message for e in self.events])
-            await asyncio.sleep(0.02)
+from safekit_py.runtime import automation
+from safekit_py.runtime.runner import Verb
 
 
 @pytest.fixture(autouse=True)
