@@ -22,6 +22,7 @@ from safekit_py.runtime.board import Board
 BACKOFF = (1.0, 5.0, 30.0)  # seconds before a checker that broke is started again
 SOUND = 60.0  # seconds that a checker must have run well for the next pause to be the shortest again
 THREAD_END = 2.0  # seconds that a thread gets to end
+TASK_END = 3.0  # seconds that a task gets, in which it may wait for its thread
 CUSTOM = "custom"  # checkers of this ``when`` run only once somebody has enabled them
 
 Guarded = Callable[[str, Awaitable[None]], Awaitable[None]]
@@ -207,7 +208,7 @@ class Watch:
             over = True
             running.cancel()
             # One that refuses to end is left alone: it may report no more, and the module goes on.
-            await asyncio.wait((running,), timeout=THREAD_END + 1)
+            await asyncio.wait((running,), timeout=TASK_END)
             running.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _in_thread(self, entry: Watched, report: Callable[[str, str], None]) -> None:

@@ -172,3 +172,105 @@ def test_replace_leaves_alone_what_is_made_of_the_same():
         Fake("c.gone", counting),
         during=during,
     )
+
+
+def test_a_checker_that_is_cancelled_by_itself_is_unknown_and_looks_again(monkeypatch):
+    """It must not stay up for ever with nobody looking."""
+    monkeypatch.setattr(watch, "BACKOFF", (0.05,))
+    runs = []
+
+    async def cancelled(report):
+        runs.append(1)
+        report("up", "fine")
+        raise asyncio.CancelledError
+
+    _, changes = play(Fake("a.cancels", cancelled), wait=0.3)
+    assert ("a.cancels", "up", "unknown", "the checker was cancelled, and not by the agent") in changes
+    assert len(runs) >= 2
+
+
+def test_a_checker_that_refuses_to_end_holds_nobody_up_and_reports_no_more(monkeypatch):
+    monkeypatch.setattr(watch, "TASK_END", 0.05)
+    enough = []
+
+    async def stubborn(report):
+        while not enough:
+            report("up", "still here")
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    async def main():
+        board = Board(lambda *_: None)
+        running = watch.Watch(board)
+        running.start("run", [Fake("a.stays", stubborn)])
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(running.stop("run"), 2)
+        await asyncio.sleep(0.05)
+        assert board.all() == []
+        enough.append(1)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+async def slow_to_end(report):
+    report("up", "fine")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.1)
+
+
+def test_what_is_switched_or_replaced_while_its_phase_ends_does_not_begin_again():
+    async def during(running, board):
+        new = [Fake("a.slow", slow_to_end, config=Made(2.0)), Fake("b.new", up_for_ever)]
+        changes = [
+            asyncio.create_task(running.switch("a.*", on=False)),
+            asyncio.create_task(running.replace({"run": new})),
+        ]
+        await asyncio.sleep(0)
+        await asyncio.gather(running.stop("run"), *changes)
+        await running.switch("*", on=True)
+        assert running.entries() == []
+        assert board.all() == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    play(Fake("a.slow", slow_to_end, config=Made(1.0)), during=during)
+
+
+def test_a_checker_that_is_switched_off_and_on_while_it_ends_runs_once():
+    runs = []
+
+    async def counted(report):
+        runs.append(1)
+        try:
+            await slow_to_end(report)
+        finally:
+            runs.pop()
+
+    async def during(running, board):
+        off = asyncio.create_task(running.switch("a.*", on=False))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(off, running.switch("a.*", on=True))
+        await asyncio.sleep(0.2)
+        assert len(runs) == 1
+        assert values(board) == {"a.slow": "up"}
+
+    play(Fake("a.slow", counted), during=during)
+
+
+def test_a_checker_may_change_its_phase():
+    async def during(running, board):
+        running.start("pre", [Fake("b.pre", up_for_ever, when="pre", config=Made(1.0))])
+        await asyncio.sleep(0.05)
+        moved = Fake("a.both", up_for_ever, when="pre", config=Made(1.0))
+        other = Fake("b.pre", up_for_ever, when="both", config=Made(1.0))
+        assert await running.replace({"pre": [moved], "run": [other]}) == ["a.both", "b.pre"]
+        await asyncio.sleep(0.05)
+        assert values(board) == {"a.both": "up", "b.pre": "up"}
+        assert [(e.checker.resource, e.phase) for e in running.entries()] == [("a.both", "pre"), ("b.pre", "run")]
+        await running.stop("pre")
+
+    play(Fake("a.both", up_for_ever, config=Made(1.0)), during=during)
