@@ -23,6 +23,8 @@ from safekit_py.runtime.faults import said
 
 LATER = ("mirror",)  # modes of SafeKit that are not there yet
 
+RUNNING = ("both", "prim", "second")  # ``when`` of checkers that do not look in WAIT
+
 LIMIT = 10.0  # seconds that the check of one file may take
 
 
@@ -67,10 +69,22 @@ def _beyond_schema(manager: plugins.Manager, config: ModuleConfig) -> Iterator[P
             if isinstance(action, str) and action not in actions:
                 text = f'action="{action}" of <{path.rpartition("/")[2]}> is brought by no plugin'
                 yield Problem("config.unknown-action", text, f"one of: {', '.join(sorted(actions))}")
+            yield from _cycles(path.rpartition("/")[2], value)
     for rule in config.failover.rules:
         if rule.action not in actions:
             text = f"the action '{rule.action}' of the rule '{rule.label}' is brought by no plugin"
             yield Problem("config.unknown-action", text, f"one of: {', '.join(sorted(actions))}", line=rule.line)
+
+
+def _cycles(tag: str, value: object) -> Iterator[Problem]:
+    """A checker that ends in WAIT cannot keep a module there: what it saw is forgotten, and the module starts again."""
+    when, ident = getattr(value, "when", ""), getattr(value, "ident", "")
+    if getattr(value, "action", "") == "wait" and when in RUNNING:
+        name = f'<{tag} ident="{ident}">' if ident else f"<{tag}>"
+        text = (
+            f'{name} looks only while the application runs (when="{when}"): after action="wait" the module starts again'
+        )
+        yield Problem("config.wait-cycles", f"{text}, until maxloop", 'write when="pre"', severity="warning")
 
 
 def main() -> None:

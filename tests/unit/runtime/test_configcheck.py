@@ -84,3 +84,17 @@ def test_modes_and_actions_that_no_plugin_brings_are_said():
         ("mirror", "restart"): ([("config.not-acting", "warning")], True),
         ("odd", "stop"): ([("config.unknown-mode", "error")], False),
     }
+
+
+@pytest.mark.parametrize(
+    ("when", "codes"), [("pre", []), ("both", ["config.wait-cycles"]), ("prim", ["config.wait-cycles"])]
+)
+def test_a_checker_that_cannot_keep_the_module_in_wait_is_told(when, codes):
+    text = (
+        f'<safe><service mode="light"><check><tcp ident="db" when="{when}" action="wait">'
+        '<to addr="10.0.0.1" port="80"/></tcp></check></service></safe>'
+    )
+    checked = configcheck.check_blocking(text.encode(), "f.xml", {})
+    assert [each.code for each in checked.problems] == codes
+    assert checked.config is not None, "a warning"
+    assert all('<tcp ident="db">' in each.message for each in checked.problems)

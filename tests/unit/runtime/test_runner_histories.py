@@ -29,6 +29,7 @@ HOOKS = ("prepare", "open", "close", "release")
 COUNTED = ("restart", "wait", "stopstart", "swap")
 PHASES = (("pre", "wait"), ("pre", "stopstart"), ("both", "restart"), ("both", "wait"), ("both", "shove"))
 PHASES += (("both", "stop"), ("both", "noaction"), ("both", "tell"), ("custom", "restart"), ("both", "clumsy"))
+PHASES += (("both", "careless"),)
 USERS = Rule("full", Test(Operand("local", "custom", "full"), True, "down"), "stopstart")
 GONE = "the agent is killed"
 
@@ -76,7 +77,9 @@ class World:
         self.left = self.application
 
     async def fault(self, hook):
-        kind = self.faults.pop(hook, None)
+        kind, lasts = self.faults.get(hook, (None, False))
+        if not lasts:
+            self.faults.pop(hook, None)
         await asyncio.sleep(0)
         if kind is None:
             return False
@@ -241,6 +244,13 @@ async def clumsy(control, cause):
     raise ValueError("after its work")
 
 
+async def careless(control, cause):
+    try:
+        await control.restart(cause)
+    except SafekitError:
+        return
+
+
 async def tell(control, cause):
     await asyncio.sleep(0)
 
@@ -259,7 +269,8 @@ class Plugin:
 
     @hookimpl
     def safekit_actions(self):
-        return [Action("shove", shove, rank=45), Action("clumsy", clumsy, rank=12), Action("tell", tell, rank=5)]
+        ranks = ((shove, 45), (clumsy, 12), (careless, 13), (tell, 5))
+        return [Action(run.__name__, run, rank=rank) for run, rank in ranks]
 
 
 @pytest.fixture(scope="module")
@@ -354,8 +365,8 @@ class History:
         self.world.scripts = mode
         self.world.well.clear()
 
-    async def _fault(self, hook, what):
-        self.world.faults[hook] = what
+    async def _fault(self, hook, what, lasts):
+        self.world.faults[hook] = (what, lasts)
         self.world.well.clear()
 
     async def _lacks(self):
@@ -476,26 +487,29 @@ class History:
 VERBS = st.sampled_from([Verb.START] * 4 + [Verb.RESTART, Verb.STOPSTART, Verb.STOP, Verb.WAIT, Verb.FORCESTOP])
 NUMBERS = st.sets(st.integers(0, len(PHASES) - 1), max_size=4)
 VALUES = st.sampled_from(["down", "down", "down", "up", "unknown", "raise", "silent", "end", "cancel"])
+FAULTS = st.sampled_from(["safekit", "state", "os", "cancel", "hang"])
+WANTED = st.sampled_from(["restart", "stopstart", "stop", "wait", "shove", "careless", "tell"])
+ASK = st.tuples(st.just("ask"), VERBS)
+TURN = st.tuples(st.just("turn"), st.integers(0, len(PHASES) - 1), VALUES)
 HAPPENINGS = st.one_of(
-    st.tuples(st.just("ask"), VERBS),
-    st.tuples(st.just("ask"), VERBS),
+    *(ASK, ASK, ASK, TURN, TURN),
     st.tuples(st.just("automatic"), st.sampled_from([Verb.RESTART, Verb.STOPSTART, Verb.WAIT])),
-    st.tuples(st.just("wanted"), st.sampled_from(["restart", "stopstart", "stop", "wait", "shove", "tell"])),
-    st.tuples(st.just("turn"), st.integers(0, len(PHASES) - 1), VALUES),
-    st.tuples(st.just("turn"), st.integers(0, len(PHASES) - 1), VALUES),
+    st.tuples(st.just("wanted"), WANTED),
     st.tuples(st.just("scripts"), st.sampled_from(["fine", "fail", "hang", "system"])),
-    st.tuples(st.just("fault"), st.sampled_from(HOOKS), st.sampled_from(["safekit", "state", "os", "cancel", "hang"])),
-    st.tuples(st.just("lacks")),
+    st.tuples(st.just("fault"), st.sampled_from(HOOKS), FAULTS, st.booleans()),
     st.tuples(st.just("heal")),
-    st.tuples(st.just("failover"), st.sampled_from(["on", "off"])),
-    st.tuples(st.just("checkers"), st.booleans()),
-    st.tuples(st.just("enable"), st.booleans()),
-    st.tuples(st.just("resource"), st.sampled_from(["up", "down"])),
-    st.tuples(st.just("count")),
     st.tuples(st.just("configure"), NUMBERS, st.booleans()),
     st.tuples(st.just("crash")),
+    st.one_of(
+        st.tuples(st.just("lacks")),
+        st.tuples(st.just("failover"), st.sampled_from(["on", "off"])),
+        st.tuples(st.just("checkers"), st.booleans()),
+        st.tuples(st.just("enable"), st.booleans()),
+        st.tuples(st.just("resource"), st.sampled_from(["up", "down"])),
+        st.tuples(st.just("count")),
+    ),
 )
-STORIES = st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 0.0, 0.001, 0.006, 0.03])), max_size=14)
+STORIES = st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 0.0, 0.001, 0.006, 0.03])), min_size=6, max_size=16)
 SETUPS = st.tuples(NUMBERS, st.integers(1, 3), st.sampled_from([0.0, 0.01]), st.booleans())
 
 
