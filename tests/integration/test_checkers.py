@@ -124,7 +124,7 @@ def test_a_program_that_sets_its_resource_down_restarts_the_application(custom):
     custom.until("UP Ready")
     log = custom.cli("log", "--lines", "200").stdout
     assert "custom.look up -> down" in log
-    assert "(rule c_look): restart" in log
+    assert "; rule c_look: restart" in log
 
 
 def test_a_program_that_is_killed_shows_as_unknown_and_is_started_again(custom):
