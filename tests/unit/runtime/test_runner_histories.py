@@ -328,6 +328,7 @@ class History:
         )
         made.scripts = Scripts(self.world)
         self.runner = self.world.runner = made
+        self.asked = False
         await made.recover()
 
     def publish(self, event):
@@ -350,6 +351,7 @@ class History:
     async def _ask(self, verb):
         future = self.runner.submit(verb, "a person", person=True)
         self.world.note("person")
+        self.asked = True  # of this runner
         self.futures.append(future)
 
     async def _automatic(self, verb):
@@ -405,6 +407,7 @@ class History:
         await self.boot()
         if self.runner.memory.now.started:
             start = self.runner.submit(Verb.START, "with the agent", person=False, run=self.runner.resume)
+            self.asked = True
             self.futures.append(start)
 
     # --- how it ends ----------------------------------------------------------------------------
@@ -455,7 +458,8 @@ class History:
         world.must(not world.prepared or world.excused, "STOP, and not released")
         world.must(not world.opened or world.excused, "STOP, and clients get in")
         world.must(not self.runner.watch.entries(), "STOP, and checkers look")
-        world.must(not self.runner.mark.there, "STOP, and marked as running")
+        # After a crash in the midst of a stop the mark stays until somebody asks for something.
+        world.must(not self.runner.mark.there or not self.asked, "STOP, and marked as running")
 
     def judge_loop(self):
         count, maxloop = 0, self.service.maxloop
@@ -476,6 +480,7 @@ class History:
         await self.come_to_rest()
         self.judge_rest()
         await asyncio.wait_for(self.runner.submit(Verb.STOP, "a person", person=True), 5)
+        self.asked = True
         self.world.must(self.runner.state is State.STOP, "a stop that does not end in STOP")
         self.world.must(not self.world.application, "a stop that leaves the application")
         self.world.must(not self.runner.memory.now.started, "stopped, and remembered as started")
