@@ -69,6 +69,9 @@ class Agent:
             decided = boot.effective(runner.config.service.boot, runner.memory.now.boot)
             if boot.starts(decided, started=runner.memory.now.started, same_boot=same_boot):
                 self._resume(runner, 0.0 if same_boot else runner.config.service.boot_delay)
+            elif runner.mark.there:
+                # A stop that the crash cut short: something of the application may still run.
+                runner.submit(Verb.STOP, "the earlier run was being stopped", person=False)
         self.configurations.reload.start()
 
     def _same_boot(self) -> bool:
@@ -103,7 +106,7 @@ class Agent:
     async def stop_all(self, cause: str, *, person: bool) -> None:
         """Stop every module that runs; returns when all are stopped, or after the time that their scripts may take."""
         runners = [r for r in self.runners.values() if not r.stopped]
-        done = [r.submit(Verb.STOP, cause, person=person) for r in runners]
+        done = [waiting for r in runners if (waiting := _stop(r, cause, person=person)) is not None]
         limit = max((self._stop_time(r) for r in runners), default=0.0)
         if done:
             await asyncio.wait(done, timeout=limit)
@@ -379,3 +382,12 @@ def _collect(found: list[Problem]) -> Any:
         yield
     except SafekitError as error:
         found.extend(error.problems)
+
+
+def _stop(runner: ModuleRunner, cause: str, *, person: bool) -> asyncio.Future[None] | None:
+    """Ask a module to stop; None when it is being stopped by force already."""
+    try:
+        return runner.submit(Verb.STOP, cause, person=person)
+    except StateError:
+        waiting = runner.desk.waiting or runner.desk.current
+        return waiting.done if waiting is not None else None

@@ -13,6 +13,8 @@ CONFIG = """<safe><service mode="light" maxloop="2" boot="ignore">
 <user nicestoptimeout="5" forcestoptimeout="5"/></service></safe>"""
 SCRIPTS = {
     "start_both": "echo started >> $SAFEUSERVAR/order",
+    "stop_both": """echo "stopped $1" >> $SAFEUSERVAR/order
+if [ "$1" != force ] && [ -e $SAFEUSERVAR/slow ]; then sleep 4; fi""",
     "state": "echo the application is $1 $2",
     "level": "echo app 1.2",
 }
@@ -164,3 +166,21 @@ def test_processes_of_a_name(app, tmp_path):
     assert process.poll() is None
     shown(app, "kill", "-name", "sleep", "-argregex", "4711", "-level", "terminate")
     assert process.wait(5) == -signal.SIGTERM
+
+
+def test_a_stop_that_a_crash_cut_short_is_finished_by_the_next_agent(app):
+    running(app)
+    folder = app.root / "var/lib/safekit/modules/app"
+    (folder / "slow").touch()
+    (folder / "order").unlink()
+    app.cli("stop", "app")
+    end = time.monotonic() + 10
+    while not (folder / "order").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    app.end(signal.SIGKILL)
+    (folder / "slow").unlink()
+    app.boot()
+    assert app.cli("waitstop", "app", "-t", "10").returncode == 0
+    assert (folder / "order").read_text().split("\n")[:2] == ["stopped UP", "stopped force"]
+    assert not (folder / "running").exists()
