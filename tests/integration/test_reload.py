@@ -146,17 +146,16 @@ def test_an_overflow_of_the_events_is_survived(app):
 def test_thousands_of_changes_cost_nothing(app):
     before, order = app.module(), app.order()
     processor = _processor(app.agent.pid)
-    text, end, count = app.file.read_text(), time.monotonic() + 2.0, 0
-    while time.monotonic() < end:
+    text, began = app.file.read_text(), time.monotonic()
+    for count in range(2000):
         app.file.write_text(text.replace("10s", f"{count % 90 + 10}s"))
         for name in (".userconfig.xml.swp", "userconfig.xml~", "#userconfig.xml#", ".#userconfig.xml", "4913"):
             (app.file.parent / name).write_text("<<<")
-        count += 1
+    took = time.monotonic() - began
     used = _processor(app.agent.pid) - processor
     app.file.write_text(text.replace("10s", "5s"))
     wait_for(lambda: not json.loads(app.cli("confinfo", "app", "--json").stdout)["differs"])
-    assert count > 1000
-    assert used < 2.0, "seconds of processor time of the agent, in two seconds"
+    assert used < took
     after = app.module()
     assert (after["state"], after["starts"], after["pending"]) == (before["state"], before["starts"], [])
     assert set(app.order()[len(order) :]) <= {"update "}

@@ -6,7 +6,7 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safekit_py.plugins.checkers.module import ModuleChecker, Restarts, _create, judge
+from safekit_py.plugins.checkers.module import ModuleChecker, Restarts, _check, _create, judge
 from safekit_py.plugins.checkers.module_element import ModuleCheck
 
 from safekit_py.model.config import Cluster, ModuleConfig, Service
@@ -110,7 +110,9 @@ class Elsewhere(ModuleCheck):
     local = False
 
 
-def test_one_resource_is_watched_once_and_that_is_said():
+def test_two_that_would_set_one_resource_are_refused():
     server = Server(CHECK, ModuleCheck("db", CHECK.resource, port=80))
-    assert [each.config for each in _create(server.context)] == [CHECK]
-    assert "would set module.db_127.0.0.1" in server.lines[0][1]
+    (problem,) = _check(server.context.config)
+    assert problem.code == "module.watched-twice"
+    assert "module.db_127.0.0.1" in problem.message
+    assert not list(_check(Server(CHECK, ModuleCheck("db", "module.other", port=80)).context.config))

@@ -277,4 +277,4 @@ def test_fifty_share_their_looks(daemons, monkeypatch):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(run())
-    assert 2 <= len(looks) <= 12
+    assert 2 <= len(looks) <= 40, "without sharing, each of the fifty would look twice at least"
