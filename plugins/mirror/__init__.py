@@ -1,0 +1,1 @@
+"""The module type ``mirror``: one primary, one secondary, one set of data."""
