@@ -20,6 +20,7 @@ from safekit_py.model.plugin import (
     ModuleHandle,
     ModuleRuntime,
     ModuleType,
+    Roles,
     Server,
 )
 from safekit_py.model.state import Readiness, Resource, Severity, State, Status
@@ -55,6 +56,7 @@ __all__ = [
     "PulseThread",
     "Readiness",
     "Resource",
+    "Roles",
     "SafekitError",
     "ScriptFailed",
     "Server",

@@ -1,4 +1,4 @@
-"""The actions of the product: restart, stopstart, stop, wait, noaction."""
+"""The actions of the product: restart, swap, wait, stopstart, stop, noaction."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ async def _wait(control: ModuleControl, cause: str) -> None:
     await control.wait(cause)
 
 
+async def _swap(control: ModuleControl, cause: str) -> None:
+    await control.swap(cause)
+
+
 async def _nothing(control: ModuleControl, cause: str) -> None:
     """The resource shows the failure; nothing follows."""
 
@@ -33,6 +37,7 @@ def safekit_actions() -> Iterable[Action]:
     return (
         Action("noaction", _nothing, counted=False, rank=0),
         Action("restart", _restart, rank=10),
+        Action("swap", _swap, rank=20),
         Action("wait", _wait, rank=30),
         Action("stopstart", _stopstart, rank=40),
         Action("stop", _stop, counted=False, rank=50),

@@ -5,7 +5,8 @@ Flows through it: a command and the present state in, a tuple of steps out. Noth
 Invariants, held by tests/unit/core/test_automaton.py:
 
 - between ``Effect.CLOSE`` (or the start) and ``Effect.OPEN`` no client is let in, and every start script of a plan
-  comes before ``OPEN``, every stop script of it after ``CLOSE``;
+  comes before ``OPEN``, every stop script of it after ``CLOSE``; only between PRIM and ALONE clients stay;
+- a role is taken after the last stop script of the one before and before its own first start script;
 - a plan that ends in STOP has released what it prepared, and ends NotReady;
 - the scripts of each change of state, and their order, are those of the script contract.
 """
@@ -23,14 +24,13 @@ S = State
 class Effect(StrEnum):
     """What a step asks of the module type or of the checkers."""
 
-    AWAIT = "await"  # checkers of when="pre" run and none of them asks to wait
     PREPARE = "prepare"  # addresses stand, group joined, traffic shut
     WATCH = "watch"  # checkers of the running state run, and each has answered once
     OPEN = "open"  # clients get in
     CLOSE = "close"  # clients stay out
     UNWATCH = "unwatch"  # those checkers stop
     RELEASE = "release"  # group left, addresses removed
-    REST = "rest"  # checkers of when="pre" stop too
+    REST = "rest"  # checkers of when="pre" stop too, and nothing is said to other servers any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,14 @@ class Script:
         return self.name.startswith(("start_", "prestart"))
 
 
-Step = Enter | Script | Effect
+@dataclass(frozen=True, slots=True)
+class Become:
+    """The module type takes this role: what the scripts of the role stand on is there afterwards."""
+
+    state: State
+
+
+Step = Enter | Script | Effect | Become
 
 TRANSITION = "transition"
 
@@ -113,20 +120,42 @@ def _scripts(current: State, following: State, action: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def start(goal: State, action: str = "start") -> tuple[Step, ...]:
-    """From STOP to ``goal`` (UP for a farm), Ready."""
-    return (*_scripts(S.STOP, S.WAIT, action), *rise(goal, action))
+def begin(action: str = "start") -> tuple[Step, ...]:
+    """From STOP to WAIT."""
+    return _scripts(S.STOP, S.WAIT, action)
 
 
 def rise(goal: State, action: str = "start") -> tuple[Step, ...]:
-    """From WAIT to ``goal``, Ready."""
+    """From WAIT to ``goal`` (UP for a farm), Ready, once nothing asks to wait."""
     return (
-        Effect.AWAIT,
         Effect.PREPARE,
+        Become(goal),
         *_scripts(S.WAIT, goal, action),
         Effect.WATCH,
         Effect.OPEN,
         Enter(goal, Readiness.READY),
+    )
+
+
+def change(current: State, following: State, action: str = "start") -> tuple[Step, ...]:
+    """From one role to another, Ready. Between PRIM and ALONE the application goes on and clients stay.
+
+    :raises KeyError: the script contract knows no such change.
+    """
+    scripts = _scripts(current, following, action)
+    if {current, following} == {S.PRIM, S.ALONE}:
+        return (Become(following), *scripts, Enter(following, Readiness.READY))
+    at = next(n for n, step in enumerate(scripts) if isinstance(step, Enter))
+    return (
+        Enter(current, Readiness.TRANSIENT),
+        Effect.CLOSE,
+        Effect.UNWATCH,
+        *scripts[:at],
+        Become(following),
+        *scripts[at:],
+        Effect.WATCH,
+        Effect.OPEN,
+        Enter(following, Readiness.READY),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from safekit_py.errors import Problem
 from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.paths import Paths
-from safekit_py.model.state import Severity, State
+from safekit_py.model.state import Readiness, Severity, State
 
 
 class ElementNode(Protocol):
@@ -73,6 +73,18 @@ async def _no_script(_name: str, _arguments: tuple[str, ...]) -> bool:
     return False
 
 
+def _no_change(_state: State, _cause: str) -> None:
+    """Outside of a runner nobody changes a role."""
+
+
+def _no_remote(_resources: Mapping[str, str]) -> None:
+    """Outside of a runner there is no other server."""
+
+
+async def _no_order(_verb: str, _cause: str) -> None:
+    """Outside of a runner nobody carries an order out."""
+
+
 def _fine(_config: ModuleConfig) -> Iterable[Problem]:
     return ()
 
@@ -93,6 +105,11 @@ class ModuleContext:
         (how often its application was started since the agent began); empty when it is not installed.
     :param script: run a script of the module's bin as any other of its scripts: name, arguments. False when it has none
         of that name; raises a SafekitError when it failed. It is ended when the caller is cancelled.
+    :param change: ask for another role: the state, and why. It is carried out when nothing else is; whoever asks looks
+        again in ``ModuleRuntime.look``, for something may have come before it.
+    :param set_remote: the other server's resources, name and value: what rules mean by ``remote.class.id``.
+    :param order: carry out what a person orders (``start``, ``swap``, ``stopstart`` …): the verb and why. Returns when
+        it is done; raises a SafekitError when it cannot be.
     """
 
     name: str
@@ -108,6 +125,9 @@ class ModuleContext:
     request: Callable[[str, str, str, tuple[str, ...]], None] = _nobody
     ask: Callable[[str], Mapping[str, Any]] = _nothing
     script: Callable[[str, tuple[str, ...]], Awaitable[bool]] = _no_script
+    change: Callable[[State, str], None] = _no_change
+    set_remote: Callable[[Mapping[str, str]], None] = _no_remote
+    order: Callable[[str, str], Awaitable[None]] = _no_order
 
 
 class ModuleRuntime(Protocol):
@@ -132,11 +152,44 @@ class ModuleRuntime(Protocol):
         """Plain values for ``status``."""
 
 
+class Roles(ModuleRuntime, Protocol):
+    """A module whose servers have roles (PRIM, SECOND, ALONE): what the engine asks of it besides."""
+
+    async def elect(self, tell: Callable[[str], None]) -> State:
+        """In WAIT: the role to start in, once it is known; it may wait for ever and is then cancelled.
+
+        :param tell: say in one phrase what it waits for.
+        """
+
+    async def become(self, state: State) -> None:
+        """Take this role: before the scripts that start it, after those that stop the one before.
+
+        Between PRIM and ALONE the application goes on meanwhile.
+        """
+
+    async def settled(self) -> None:
+        """After ``open``: return when the role is complete, as a secondary's is when it has all data. Interruptible."""
+
+    def look(self, state: State, readiness: Readiness, reason: str) -> None:
+        """The module is in this state now, or something about it has changed."""
+
+    async def rest(self) -> None:
+        """The module is in STOP: no word goes to the other server any more."""
+
+    async def command(self, verb: str, arguments: tuple[str, ...]) -> Mapping[str, Any]:
+        """A command that only such a module has (``prim``, ``second``, ``rfsverify`` …).
+
+        :return: plain values for whoever asked; ``text`` is a line to be read.
+        :raises SafekitError: it is not possible now; nothing has been changed.
+        """
+
+
 class ModuleType(Protocol):
     """A kind of module, named by ``<service mode>``.
 
     A type whose modules live on one server alone has an attribute ``clustered`` that is false: such a module needs
-    neither cluster.xml nor a key.
+    neither cluster.xml nor a key. The ``runtime`` of a type with roles is a :class:`Roles`; it has an attribute
+    ``roles`` that is true, and ``goal`` means nothing then.
     """
 
     name: str
@@ -206,6 +259,9 @@ class ModuleControl(Protocol):
 
     async def wait(self, cause: str) -> None:
         """Stop the application and stay in WAIT until the cause is gone."""
+
+    async def swap(self, cause: str) -> None:
+        """Exchange the roles of the two servers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class Activation:
         """
         old = self._agent.runners[name]
         was = self.loaded.get(name, "")
-        await old.submit(Verb.STOPSTART, cause, person=True, run=old.halt)
+        await old.submit(Verb.STOPSTART, cause, person=True, run=old.deeds.halt)
         placed = False
         try:
             await asyncio.to_thread(place)

@@ -89,7 +89,7 @@ class Agent:
 
         def submit() -> None:
             if runner.stopped:
-                runner.submit(Verb.START, "it starts with the agent", person=False, run=runner.resume)
+                runner.submit(Verb.START, "it starts with the agent", person=False, run=runner.deeds.resume)
 
         asyncio.get_running_loop().call_later(delay, submit)
 

@@ -117,7 +117,7 @@ class Automation:
             self._beside(action, cause)
             return
         verb = _verb(self._module.actions, action.name)
-        self.wish(verb, cause, partial(action.run, self._module), counted=action.counted)
+        self.wish(verb, cause, partial(action.run, self._module.deeds), counted=action.counted)
 
     def _beside(self, action: Action, cause: str) -> None:
         """Run an action that does nothing to the module: no request, and nothing waits for it."""
@@ -151,7 +151,7 @@ class Automation:
             self.wish(
                 _verb(self._module.actions, action),
                 f"{cause} ({identity})",
-                partial(found.run, self._module),
+                partial(found.run, self._module.deeds),
                 counted=found.counted,
                 arguments=arguments,
             )

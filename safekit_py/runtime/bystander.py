@@ -32,3 +32,7 @@ class Bystander:
     async def wait(self, cause: str) -> None:
         """Refused."""
         self._refuse("wait")
+
+    async def swap(self, cause: str) -> None:
+        """Refused."""
+        self._refuse("swap")

@@ -16,7 +16,7 @@ from safekit_py.model.rules import Rule
 from safekit_py.runtime.board import Board
 
 NO_ACTION = "noaction"
-LOCAL = "local"
+LOCAL, REMOTE = "local", "remote"
 BESIDE = 10  # rank below which an action does nothing to the module: it runs beside what the module does
 
 
@@ -51,6 +51,7 @@ class FailoverWatch:
     ) -> None:
         self._board, self._ranks, self._may_act, self._act = board, ranks, may_act, act
         self.rules: tuple[Rule, ...] = ()
+        self.remote: Mapping[str, str] = {}  # the other server's resources
         self._handle_time = 15.0
         self._held = Held()
         self._told: set[tuple[str, str]] = set()  # label and action of rules that hold and whose action was taken
@@ -77,10 +78,11 @@ class FailoverWatch:
 
     def resources(self, simulated: Mapping[str, str] | None = None) -> dict[tuple[str, str], str]:
         """What the rules see; simulated values win."""
-        seen = {(LOCAL, r.name): r.value for r in self._board.all()}
+        seen = {(REMOTE, name): value for name, value in self.remote.items()}
+        seen |= {(LOCAL, r.name): r.value for r in self._board.all()}
         for name, value in (simulated or {}).items():
             side, _, rest = name.partition(".")
-            seen[(side, rest) if side in (LOCAL, "remote") and "." in rest else (LOCAL, name)] = value
+            seen[(side, rest) if side in (LOCAL, REMOTE) and "." in rest else (LOCAL, name)] = value
         return seen
 
     def told(self, causes: Iterable[str]) -> str:

@@ -27,10 +27,11 @@ class Verb(IntEnum):
     START = 1
     RESTART = 2
     SWAP = 3
-    WAIT = 4
-    STOPSTART = 5
-    STOP = 6
-    FORCESTOP = 7
+    CHANGE = 4  # of role, as the module type has decided
+    WAIT = 5
+    STOPSTART = 6
+    STOP = 7
+    FORCESTOP = 8
 
     @property
     def stops(self) -> bool:

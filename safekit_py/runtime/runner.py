@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 from safekit_py.core import automaton
@@ -27,6 +28,7 @@ from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.automation import Automation
 from safekit_py.runtime.board import Board
 from safekit_py.runtime.clock import wall
+from safekit_py.runtime.deeds import Deeds, no_roles
 from safekit_py.runtime.failover import FailoverWatch
 from safekit_py.runtime.memory import Mark, Memory
 from safekit_py.runtime.plugins import Manager
@@ -71,7 +73,7 @@ class ModuleRunner:
         self.name = name
         self.config = config
         self.manager = manager
-        self._publish, self._reboot = publish, reboot
+        self._publish = publish
         self.store = EventLog(paths.module_var(name) / "log.db")
         self.memory = Memory(paths.module_var(name) / "state.json")
         self.mark = Mark(paths.module_var(name) / "running")
@@ -91,6 +93,9 @@ class ModuleRunner:
             request=self._asked,
             ask=ask,
             script=self._script,
+            change=self._change,
+            set_remote=self._set_remote,
+            order=self._order,
         )
         self.type: ModuleType = manager.module_types()[config.service.mode]
         self.runtime: ModuleRuntime = self.type.runtime(self.context)
@@ -104,6 +109,7 @@ class ModuleRunner:
         self.desk = Desk(self._carry_out, self._internal)
         self.desk.idle = self.automation.ended
         self._steps = Steps(self)
+        self.deeds = Deeds(self, self._steps, reboot)
         self._worker: asyncio.Task[None] | None = None
         self.left = False  # the runner has ended: nothing is to follow any more
         self._news = asyncio.Event()
@@ -158,7 +164,7 @@ class ModuleRunner:
             future.set_result(None)
             return future
         self.automation.overtaken(verb)
-        self.desk.put(Request(verb, cause, person, run or self._verbs()[verb], future, arguments))
+        self.desk.put(Request(verb, cause, person, run or self.deeds.verbs()[verb], future, arguments))
         if verb is Verb.FORCESTOP:
             self.scripts.kill()
         return future
@@ -242,6 +248,30 @@ class ModuleRunner:
     def _asked(self, action: str, identity: str, cause: str, arguments: tuple[str, ...]) -> None:
         self.automation.asked(action, identity, cause, arguments)
 
+    def _change(self, state: State, cause: str) -> None:
+        if self.state in (state, State.STOP) or self.desk.current is not None or self.desk.waiting is not None:
+            return  # it is asked for again when that is done
+        run = partial(self.deeds.change, state)
+        request = Request(Verb.CHANGE, cause, False, run, asyncio.get_running_loop().create_future())
+        self.desk.put(request)
+
+    def _set_remote(self, resources: Mapping[str, str]) -> None:
+        if self.failover.remote != resources:
+            self.failover.remote = resources
+            self.touched()
+
+    async def _order(self, verb: str, cause: str) -> None:
+        await self.submit(Verb[verb.upper()], cause, person=True)
+
+    async def command(self, verb: str, arguments: tuple[str, ...]) -> Mapping[str, Any]:
+        """A command that only modules with roles have.
+
+        :raises StateError: this one has none.
+        """
+        if self._steps.roles is None:
+            raise StateError(no_roles(self, verb))
+        return await self._steps.roles.command(verb, arguments)
+
     async def _script(self, script: str, arguments: tuple[str, ...]) -> bool:
         # Several checkers may call scripts at a time, and a ScriptRunner runs one.
         return await ScriptRunner(self.name, self.context.paths, self.config.user).run_hook(script, arguments)
@@ -285,39 +315,6 @@ class ModuleRunner:
         self.touched()
         return changed
 
-    # --- for ModuleControl: what an action does -------------------------------------------------
-
-    async def restart(self, cause: str) -> None:
-        """Run the stop and start scripts; in WAIT there is nothing to stop, and the start goes on."""
-        running = self.state in automaton.RESTART
-        await self._steps.run(automaton.restart(self.state) if running else automaton.rise(self.type.goal))
-
-    async def stopstart(self, cause: str) -> None:
-        """Stop and start again; with ``automatic_reboot``, an automatic one reboots the server."""
-        await self._steps.run(automaton.stop(self.state, "stopstart"))
-        if self.config.service.automatic_reboot and self.desk.current is not None and not self.desk.current.person:
-            self.log(Severity.CRITICAL, "heart", f"the server is rebooted (automatic_reboot): {cause}")
-            self._reboot()
-            return
-        await self._steps.run(automaton.start(self.type.goal))
-
-    async def halt(self, cause: str) -> None:
-        """Stop for a moment: another runner starts the module again."""
-        await self._steps.run(automaton.stop(self.state, "stopstart"))
-
-    async def stop(self, cause: str) -> None:
-        """Stop here."""
-        self.reason = cause
-        await self._down()
-        self.memory.write(started=False, reason=cause)
-
-    async def wait(self, cause: str) -> None:
-        """Stay in WAIT until no rule asks to wait."""
-        self.reason = cause
-        if self.state is not State.WAIT:
-            await self._steps.run(automaton.wait(self.state))
-        await self._steps.run(automaton.rise(self.type.goal))
-
     # --- requests -------------------------------------------------------------------------------
 
     def _refuse_if_unfit(self, verb: Verb) -> None:
@@ -353,64 +350,19 @@ class ModuleRunner:
         except Interrupted:
             raise
         except SafekitError as error:
-            await self._give_up(str(error.problems[0].message))
+            await self.deeds.give_up(str(error.problems[0].message))
             raise
         except Exception as error:
-            await self._give_up(f"internal error: {type(error).__name__}: {error}")
+            await self.deeds.give_up(f"internal error: {type(error).__name__}: {error}")
             raise
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
-            await self._give_up("internal error: it was cancelled, and not by the agent")
+            await self.deeds.give_up("internal error: it was cancelled, and not by the agent")
             raise RuntimeError("it was cancelled, and not by the agent") from error
 
     def _internal(self, error: Exception) -> None:
         self.log(Severity.CRITICAL, "heart", f"internal error: {type(error).__name__}: {error}")
-
-    def _verbs(self) -> dict[Verb, Callable[[str], Awaitable[None]]]:
-        return {
-            Verb.START: self.resume,
-            Verb.STOP: self.stop,
-            Verb.FORCESTOP: self._forcestop,
-            Verb.RESTART: self.restart,
-            Verb.STOPSTART: self.stopstart,
-            Verb.WAIT: self.wait,
-        }
-
-    async def resume(self, cause: str) -> None:
-        """Start; after the agent was killed, what the earlier run may have left of the application is removed first."""
-        if self.mark.there:
-            self.log(Severity.WARNING, "heart", "the earlier run did not end: the forced stop scripts come first")
-            await self._down()
-        await self._start(cause)
-
-    async def _start(self, cause: str) -> None:
-        self.reason = ""
-        problems = tuple(self.type.requirements(self.config))
-        if any(p.severity == "error" for p in problems):
-            for problem in problems:
-                self.log(Severity.ERROR, "heart", str(problem))
-            self.reason = problems[0].message
-            raise SafekitError(problems)
-        self.memory.write(started=True)
-        await self._steps.run(automaton.start(self.type.goal))
-
-    async def _forcestop(self, cause: str) -> None:
-        self.reason = cause
-        await self._down(force=True)
-        self.memory.write(started=False, reason=cause)
-
-    async def _give_up(self, reason: str) -> None:
-        """Something that cannot be repaired here: stop, and say why."""
-        self.log(Severity.ERROR, "heart", reason)
-        self.reason = reason
-        await self._down()
-
-    async def _down(self, *, force: bool = False) -> None:
-        """To STOP, also past what fails; what a run that was killed may have left is removed as from WAIT."""
-        left = self.state is State.STOP and self.mark.there
-        await self._steps.run(automaton.stop(State.WAIT if left else self.state, force=force), firm=True)
-        self.mark.clear()
 
     # --- checkers and reports -------------------------------------------------------------------
 
@@ -454,6 +406,8 @@ class ModuleRunner:
         """Something has changed: whoever waits for a state looks again, and the rules are looked at."""
         self._news.set()
         self.failover.touch()
+        if (roles := self._steps.roles) is not None:
+            roles.look(self.state, self.readiness, self.reason)
 
     def _type_log(self, severity: Severity, message: str) -> None:
         self.log(severity, self.config.service.mode, message)

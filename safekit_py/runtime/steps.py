@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
-from safekit_py.core.automaton import WATCHED, Effect, Enter, Script, Step
+from safekit_py.core.automaton import WATCHED, Become, Effect, Enter, Script, Step
 from safekit_py.core.rules import Gate
 from safekit_py.errors import Problem, SafekitError
+from safekit_py.model.plugin import Roles
 from safekit_py.model.state import Readiness, Severity, State
 from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.requests import Interrupted, Verb
@@ -60,30 +62,39 @@ class Steps:
         self._module.log(Severity.ERROR, "heart", f"{name} failed while the module stops, which goes on: {what}")
 
     async def _step(self, step: Step) -> None:
-        runtime = self._module.runtime
         if isinstance(step, Enter):
             self._module.entered(step.state, step.readiness)
         elif isinstance(step, Script):
             await self._script(step)
-        elif step is Effect.AWAIT:
-            await self._wait(self._await())
-        elif step is Effect.PREPARE:
+        elif isinstance(step, Become):
+            if roles := self.roles:
+                await self._hook(partial(roles.become, step.state))
+        else:
+            await self._effect(step)
+
+    async def _effect(self, effect: Effect) -> None:
+        runtime, roles = self._module.runtime, self.roles
+        if effect is Effect.PREPARE:
             if self._left_over:
                 await self._hook(runtime.recover)
                 self._left_over = False
             await self._hook(runtime.prepare)
-        elif step is Effect.WATCH:
+        elif effect is Effect.WATCH:
             await self._start("run", WATCHED[self._module.state])
             await self._wait(self._until_ready())
-        elif step is Effect.OPEN:
+        elif effect is Effect.OPEN:
             self._module.starts += 1
             await self._hook(runtime.open)
-        elif step is Effect.CLOSE:
+            if roles is not None:
+                await self._wait(roles.settled())
+        elif effect is Effect.CLOSE:
             await self._hook(runtime.close)
-        elif step is Effect.UNWATCH:
+        elif effect is Effect.UNWATCH:
             await self._stop("run")
-        elif step is Effect.REST:
+        elif effect is Effect.REST:
             await self._stop("pre")
+            if roles is not None:
+                await self._hook(roles.rest)
         else:
             await self._hook(runtime.release)
 
@@ -131,6 +142,52 @@ class Steps:
             await self._module.desk.interruptible(what)
         finally:
             self.waiting = False
+
+    @property
+    def roles(self) -> Roles | None:
+        """The module type at work, when its servers have roles."""
+        return cast("Roles", self._module.runtime) if getattr(self._module.type, "roles", False) else None
+
+    async def goal(self) -> State:
+        """In WAIT: the state to start in, once no rule asks to wait and, in a module with roles, the role is known."""
+        found: list[State] = []
+
+        async def look() -> None:
+            while not found:
+                await self._await()
+                if self.roles is None:
+                    found.append(self._module.type.goal)
+                else:
+                    await self._elect(self.roles, found)
+
+        if self._module.desk.must_end():
+            raise Interrupted
+        await self._wait(look())
+        return found[0]
+
+    async def _elect(self, roles: Roles, found: list[State]) -> None:
+        """Ask for the role, as long as no rule asks to wait again meanwhile."""
+        module = self._module
+
+        def tell(reason: str) -> None:
+            module.reason = reason
+            module.entered(State.WAIT, Readiness.TRANSIENT)
+            module.touched()
+
+        async def ask() -> None:
+            found.append(await roles.elect(tell))
+
+        election = asyncio.ensure_future(ask())
+        try:
+            while not election.done() and module.failover.gate().open:
+                shut = asyncio.ensure_future(module.failover.until(lambda: not module.failover.gate().open, LOOK))
+                await asyncio.wait((election, shut), return_when=asyncio.FIRST_COMPLETED)
+                shut.cancel()
+            if election.done():
+                election.result()
+        finally:
+            election.cancel()
+            await asyncio.gather(election, return_exceptions=True)
 
     async def _await(self) -> None:
         """In WAIT, until no rule asks to wait: the implicit wake-up."""

@@ -3,7 +3,7 @@
 import pytest
 
 from safekit_py.core import automaton
-from safekit_py.core.automaton import Effect, Enter, Script
+from safekit_py.core.automaton import SCRIPTS, Become, Effect, Enter, Script
 from safekit_py.model.state import Readiness, State
 
 S = State
@@ -17,8 +17,12 @@ def names(plan):
     return [s.name for s in plan if isinstance(s, Script)]
 
 
+def start(goal):
+    return (*automaton.begin(), *automaton.rise(goal))
+
+
 def test_start_of_a_farm():
-    assert scripts(automaton.start(S.UP)) == [
+    assert scripts(start(S.UP)) == [
         "transition STOP WAIT start",
         "prestart STOP WAIT start",
         "transition WAIT UP start",
@@ -65,14 +69,74 @@ def test_stop_of_a_stopped_module_runs_nothing():
     assert automaton.stop(S.STOP) == (Enter(S.STOP, Readiness.NOT_READY),)
 
 
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ((S.ALONE, S.PRIM), ["stop_sec ALONE PRIM start", "transition ALONE PRIM start"]),
+        ((S.PRIM, S.ALONE), ["transition PRIM ALONE start", "start_sec PRIM ALONE start"]),
+        (
+            (S.SECOND, S.ALONE),
+            ["stop_second SECOND ALONE start", "transition SECOND ALONE start", "start_prim SECOND ALONE start"],
+        ),
+        (
+            (S.ALONE, S.SECOND),
+            ["stop_prim ALONE SECOND start", "transition ALONE SECOND start", "start_second ALONE SECOND start"],
+        ),
+    ],
+)
+def test_a_change_of_role_runs_the_scripts_of_the_contract(roles, expected):
+    assert scripts(automaton.change(*roles)) == expected
+
+
+def test_a_swap_of_both_sides():
+    assert names(automaton.change(S.PRIM, S.SECOND, "stopstart")) == [
+        "stop_prim",
+        "transition",
+        "start_second",
+        "start_sec",
+    ]
+    assert names(automaton.change(S.SECOND, S.PRIM, "stopstart")) == [
+        "stop_sec",
+        "stop_second",
+        "transition",
+        "start_prim",
+    ]
+
+
+def test_a_change_that_the_contract_does_not_know_is_refused():
+    with pytest.raises(KeyError):
+        automaton.change(S.UP, S.SECOND)
+
+
+ONGOING = ((S.PRIM, S.ALONE), (S.ALONE, S.PRIM))
+ROLES = [pair for pair in SCRIPTS if not {*pair} & {S.STOP, S.WAIT, S.UP} and pair not in ONGOING]
+
+
+@pytest.mark.parametrize("pair", ONGOING)
+def test_between_prim_and_alone_the_application_goes_on(pair):
+    plan = automaton.change(*pair)
+    assert not [step for step in plan if isinstance(step, Effect)]
+    assert plan[0] == Become(pair[1])
+    assert plan[-1] == Enter(pair[1], Readiness.READY)
+
+
+@pytest.mark.parametrize("plan", [*map(lambda pair: automaton.change(*pair), ROLES), automaton.rise(S.SECOND)])
+def test_a_role_is_taken_between_the_stop_scripts_and_the_start_scripts(plan):
+    at = next(n for n, step in enumerate(plan) if isinstance(step, Become))
+    assert not any(isinstance(s, Script) and s.name.startswith("stop_") for s in plan[at:])
+    assert not any(isinstance(s, Script) and s.starts for s in plan[:at])
+
+
 def every_plan():
     running = (S.UP, S.ALONE, S.PRIM, S.SECOND)
     for state in running:
-        yield automaton.start(state)
+        yield start(state)
         yield automaton.rise(state)
         yield automaton.restart(state)
         yield automaton.wait(state)
         yield automaton.fall(state, "stop")
+    for roles in ROLES:
+        yield automaton.change(*roles)
     for state in (*running, S.WAIT):
         yield automaton.stop(state)
         yield automaton.stop(state, "stopstart")

@@ -196,12 +196,12 @@ def test_after_a_crash_the_forced_stop_scripts_come_first(tmp_path):
             await trial.ask(Verb.START)
             await trial.runner.shutdown()  # no stop: as if the agent had been killed
         async with trial:
-            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.resume)
+            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.deeds.resume)
             assert trial.order()[1:] == ["stop_both force WAIT STOP stop", "start_both WAIT UP start"]
             await trial.ask(Verb.STOP)
         count = len(trial.order())
         async with trial:
-            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.resume)
+            await trial.runner.submit(Verb.START, "test", person=False, run=trial.runner.deeds.resume)
             assert trial.order()[count:] == ["start_both WAIT UP start"]
 
     asyncio.run(main())
@@ -246,7 +246,7 @@ def test_an_automatic_stopstart_reboots_where_it_is_asked_for_and_the_count_is_k
         reboots, switch = [], Switch("stopstart")
         async with Trial(tmp_path, checkers=[switch]) as trial:
             trial.runner.config = replace(trial.config, service=Service("trial", automatic_reboot=True))
-            trial.runner._reboot = lambda: reboots.append(1)
+            trial.runner.deeds._reboot = lambda: reboots.append(1)
             await trial.ask(Verb.START)
             await trial.ask(Verb.STOPSTART)
             assert reboots == [], "a person's command is no failure"

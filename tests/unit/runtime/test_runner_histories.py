@@ -158,7 +158,7 @@ class History:
         self.world.killed()
         await self.boot()
         if self.runner.memory.now.started:
-            start = self.runner.submit(Verb.START, "with the agent", person=False, run=self.runner.resume)
+            start = self.runner.submit(Verb.START, "with the agent", person=False, run=self.runner.deeds.resume)
             self.asked = True
             self.futures.append(start)
 
