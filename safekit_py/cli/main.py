@@ -27,6 +27,8 @@ COMMANDS = {
     **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent"), "control"),
     **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
+    **dict.fromkeys(("prim", "primforce", "second", "secondforce", "swap"), "role"),
+    **dict.fromkeys(("rfs", "rfsverify", "rfsdiff", "rfssync"), "rfs"),
     "failover": "failover",
     **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",

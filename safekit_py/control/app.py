@@ -21,6 +21,7 @@ from safekit_py.control.routes import (
     metrics,
     monitor,
     plugins,
+    role,
     support,
 )
 from safekit_py.errors import SafekitError
@@ -32,6 +33,7 @@ ROUTES = (
     support,
     monitor,
     control,
+    role,
     maintenance,
     failover,
     configure,

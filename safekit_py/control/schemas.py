@@ -49,6 +49,21 @@ class ModuleItem(BaseModel):
     pending: list[ProblemItem] = Field(default=[], description="why an edited configuration is not the active one")
 
 
+class RoleOrder(BaseModel):
+    """A command of a module whose servers have roles."""
+
+    arguments: list[str] = Field(default=[], max_length=16)
+
+
+class RoleDone(BaseModel):
+    """What came of it."""
+
+    text: str = Field(description="one line to be read")
+    discards: str = Field(default="", description="the data that are given up by it, or would be; empty for none")
+    data: dict[str, Any] = {}
+    module: ModuleItem
+
+
 class StatusDocument(BaseModel):
     """This server and its modules."""
 
