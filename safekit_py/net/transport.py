@@ -1,8 +1,7 @@
 """Runs the membership core of one or more groups in one heartbeat thread.
 
 Flows through it: datagrams and the thread's clock, once a pulse, in; heartbeats out, and calls of ``on_install``,
-``on_lease`` and ``on_note`` in that thread. The thread is its own, and asks for real-time priority, so that a busy
-agent is not taken for a dead one.
+``on_lease`` and ``on_note`` in that thread. Which datagrams are believed is ``net.peer``'s matter.
 """
 
 from __future__ import annotations
@@ -10,18 +9,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import ipaddress
-import logging
-import os
-import secrets
-import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from safekit_py.core import membership, replay
+from safekit_py.core import membership
 from safekit_py.core.group import (
     Command,
     Event,
@@ -39,9 +33,9 @@ from safekit_py.core.group import (
     View,
 )
 from safekit_py.net import wire
+from safekit_py.net.peer import GREETINGS, Peers
+from safekit_py.net.pulse import RealtimeThread
 
-log = logging.getLogger("safekit.pulse")
-PRIORITY = 10  # of SCHED_FIFO, where permitted
 BURST = 64  # datagrams read from a socket before the clock is looked at again
 BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
 _SO_RCVBUFFORCE = 33  # of Linux; Python has no name for it
@@ -127,7 +121,7 @@ class GroupTransport:
         callbacks: Callbacks,
     ) -> None:
         self.settings = settings
-        self._key, self._group, self._boot, self._callbacks = key, group, boot, callbacks
+        self._callbacks = callbacks
         self.lans: list[_Lan] = []
         try:
             for place, lan in enumerate(lans):
@@ -138,11 +132,17 @@ class GroupTransport:
         now = time.monotonic_ns()
         self._state = membership.new(settings, boot, now)
         self.due = now
-        self._guards = dict.fromkeys(self._state.peers, replay.Guard())
+        self._peers = Peers(key=key, group=group, me=settings.me, boot=boot, others=self._state.peers)
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
-        self._greeted: set[tuple[int, int, int]] = set()
-        self._asked: dict[int, int] = {}  # the number that a server's next boot must send back
-        self.rejected: collections.Counter[str] = collections.Counter()
+
+    @property
+    def rejected(self) -> collections.Counter[str]:
+        """What was not believed, by reason."""
+        return self._peers.rejected
+
+    def leave(self, now: int) -> None:
+        """Say goodbye to the others."""
+        self.take(Leave(now))
 
     def close(self) -> None:
         """Close the sockets."""
@@ -159,7 +159,7 @@ class GroupTransport:
         """
         late = now > self.due + self.settings.pulse
         self.due = max(self.due + self.settings.pulse, now)
-        self._greeted.clear()
+        self._peers.begin()
         if late:
             self.take(Tick(now))
         for lan in self.lans:
@@ -195,70 +195,30 @@ class GroupTransport:
         return True
 
     def _datagram(self, lan: _Lan, data: bytes) -> None:
-        datagram = wire.unseal(self._key, self._group, data)
-        sender = datagram.sender
-        if sender not in self._guards or datagram.lan != lan.index:
-            raise wire.Rejected("sender")
-        message = wire.decode_heartbeat(datagram.payload) if datagram.kind == wire.HEARTBEAT else None
+        datagram = self._peers.open(lan, data)
+        sender, kind = datagram.sender, datagram.kind
+        if kind not in (wire.HEARTBEAT, wire.VIEW_PART, *GREETINGS):
+            raise wire.Rejected("malformed")
+        message = wire.decode_heartbeat(datagram.payload) if kind == wire.HEARTBEAT else None
         if message is not None and len(message.powers) != self.settings.groups:
             # Configured otherwise: it is alive, but it can take nothing.
             message = replace(message, powers=(0,) * self.settings.groups)
-        echoes = self._echoes(datagram, message)
-        guard, verdict = replay.admit(self._guards[sender], datagram.boot, datagram.counter, lan.index, echoes=echoes)
-        if verdict == replay.UNPROVEN:
-            self._greet(lan, sender, datagram.boot)
-        if verdict != replay.ADMITTED:
-            raise wire.Rejected(verdict)
-        if guard.boot != self._guards[sender].boot:  # parts that its last boot left behind must not stand in the way
+        if self._peers.admit(lan, datagram, echo=self._echo(message)):
+            # Parts that its last boot left behind must not stand in the way.
             self._assemblers[sender] = wire.Assembler()
-            self._asked.pop(sender, None)
-        self._guards[sender] = guard
         now = time.monotonic_ns()
         lan.heard[sender] = now
-        if datagram.kind == wire.ASK:
-            to, number = wire.decode_hello(datagram.payload)
-            if to == self.settings.me:
-                self._send(lan, wire.ANSWER, wire.encode_hello(sender, number), (sender,))
-        if datagram.kind == wire.VIEW_PART:
+        if kind == wire.VIEW_PART:
             message_or_none: Any = self._assemblers[sender].add(datagram.payload)
         else:
             message_or_none = message
         if message_or_none is not None:
             self.take(Received(now, sender, datagram.boot, message_or_none))
 
-    def _echoes(self, datagram: wire.Datagram, message: Heartbeat | None) -> bool:
-        """Whether the datagram proves that its boot is the sender's present one.
-
-        This server's boot in it shows that it is younger than this server. That is not enough to replace a boot that is
-        known: it may have been held back on the way since before that one. So a later boot is asked for a number.
-        """
-        word: tuple[int, int] | None = None
-        if datagram.kind in (wire.HELLO, wire.ASK, wire.ANSWER):
-            word = wire.decode_hello(datagram.payload)
-        elif datagram.kind not in (wire.HEARTBEAT, wire.VIEW_PART):
-            raise wire.Rejected("malformed")
-        if self._guards[datagram.sender].boot not in (0, datagram.boot):
-            asked = self._asked.get(datagram.sender)
-            return datagram.kind == wire.ANSWER and asked is not None and word == (self.settings.me, asked)
-        if message is not None:
-            return any(k.server == self.settings.me and k.boot == self._boot for k in message.known)
-        return datagram.kind == wire.HELLO and word == (self.settings.me, self._boot)
-
-    def _greet(self, lan: _Lan, sender: int, boot: int) -> None:
-        """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay."""
-        if (lan.index, sender, boot) not in self._greeted:  # a replayed boot must not use up the answer to the real one
-            self._greeted.add((lan.index, sender, boot))
-            self._send(lan, wire.HELLO, wire.encode_hello(sender, boot), (sender,))
-            if self._guards[sender].boot not in (0, boot):
-                asked = self._asked.setdefault(sender, secrets.randbits(64))
-                self._send(lan, wire.ASK, wire.encode_hello(sender, asked), (sender,))
-
-    def _send(self, lan: _Lan, kind: int, payload: bytes, to: tuple[int, ...]) -> None:
-        lan.counter += 1
-        datagram = wire.Datagram(kind, self.settings.me, lan.index, self._boot, lan.counter, payload)
-        data = wire.seal(self._key, self._group, datagram)
-        for server in to:
-            lan.send(data, server)
+    def _echo(self, message: Heartbeat | None) -> int | None:
+        """The boot of this server that a heartbeat repeats."""
+        known = () if message is None else message.known
+        return next((each.boot for each in known if each.server == self.settings.me), None)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Send):
@@ -269,7 +229,7 @@ class GroupTransport:
                 kind, payloads = wire.HEARTBEAT, [wire.encode_heartbeat(command.message)]
             for lan in self.lans:
                 for payload in payloads:
-                    self._send(lan, kind, payload, to)
+                    self._peers.send(lan, kind, payload, to)
         elif isinstance(command, Lease):
             self._callbacks.on_lease(command.until)
         elif isinstance(command, Install):
@@ -294,80 +254,21 @@ class GroupTransport:
         }
 
 
-class PulseThread:
-    """The heartbeat thread of this process; it runs while it has a group."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._wake, selectors.EVENT_READ, None)
-        self._groups: list[GroupTransport] = []
-        self._orders: collections.deque[Callable[[], None]] = collections.deque()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+class PulseThread(RealtimeThread):
+    """The heartbeat thread of this process's groups."""
 
     def add(self, group: GroupTransport) -> None:
         """Run this group from now on."""
-
-        def order() -> None:
-            self._groups.append(group)
-            group.due = time.monotonic_ns()
-
-        self._order(order)
+        self.start(group)
 
     def remove(self, group: GroupTransport) -> None:
         """Say goodbye to the group's other servers and stop; returns when its callbacks are called no more."""
-        done = threading.Event()
-
-        def order() -> None:
-            try:
-                if group in self._groups:
-                    self._groups.remove(group)
-                    group.take(Leave(time.monotonic_ns()))
-            finally:
-                group.close()
-                done.set()
-
-        self._order(order)
-        done.wait(5)
+        self.stop(group)
 
     def set_powers(self, group: GroupTransport, powers: tuple[int, ...]) -> None:
         """Announce what this server is ready to take in each bucket table."""
-        self._order(lambda: group.take(SetPowers(time.monotonic_ns(), powers)))
+        self.order(lambda: group.take(SetPowers(time.monotonic_ns(), powers)))
 
     def set_info(self, group: GroupTransport, info: bytes) -> None:
         """Announce the data plane's addresses."""
-        self._order(lambda: group.take(SetInfo(time.monotonic_ns(), info)))
-
-    def _order(self, order: Callable[[], None]) -> None:
-        with self._lock:
-            self._orders.append(order)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
-                self._thread.start()
-        os.eventfd_write(self._wake, 1)
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):  # not permitted everywhere: then at the agent's own priority
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-        while True:
-            now = time.monotonic_ns()
-            for group in self._groups:
-                if group.due <= now:
-                    try:
-                        group.pulse(now)
-                    except Exception:  # one group's fault must not silence the others
-                        log.exception("the heartbeat of a group failed")
-            due = min((group.due for group in self._groups), default=None)
-            timeout = None if due is None else max(0, due - time.monotonic_ns()) / 1e9
-            if self._selector.select(timeout):
-                self._obey()
-
-    def _obey(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
-        while self._orders:
-            try:
-                self._orders.popleft()()
-            except Exception:  # nor must an order that fails
-                log.exception("an order to a group failed")
+        self.order(lambda: group.take(SetInfo(time.monotonic_ns(), info)))
