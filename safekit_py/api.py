@@ -24,6 +24,9 @@ from safekit_py.model.plugin import (
     Server,
 )
 from safekit_py.model.state import Readiness, Resource, Severity, State, Status
+from safekit_py.net.link import Link, is_literal, resolve
+from safekit_py.net.pair import Heard, Pair, PairListener
+from safekit_py.net.pulse import RealtimeThread
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 from safekit_py.net.wire import group_id
 from safekit_py.programs import ScriptFailed, environment, open_log, refuse_if_unsafe, turn_over
@@ -40,9 +43,11 @@ __all__ = [
     "ElementNode",
     "Event",
     "GroupTransport",
+    "Heard",
     "Lan",
     "LanAddresses",
     "LanNode",
+    "Link",
     "Metric",
     "ModuleConfig",
     "ModuleContext",
@@ -51,10 +56,13 @@ __all__ = [
     "ModuleRuntime",
     "ModuleType",
     "NotFoundError",
+    "Pair",
+    "PairListener",
     "Paths",
     "Problem",
     "PulseThread",
     "Readiness",
+    "RealtimeThread",
     "Resource",
     "Roles",
     "SafekitError",
@@ -71,8 +79,10 @@ __all__ = [
     "environment",
     "group_id",
     "hookimpl",
+    "is_literal",
     "open_log",
     "owner_table",
     "refuse_if_unsafe",
+    "resolve",
     "turn_over",
 ]
