@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -27,7 +28,7 @@ def _make(verb: str) -> click.Command:
     @click.pass_obj
     def command(session: Session, module: str, identity: str | None, wait: bool, as_json: bool) -> None:
         parameters = {"wait": wait, **({"identity": identity} if identity else {})}
-        if wait and not as_json:
+        if wait and not as_json and sys.stderr.isatty():
             from rich.console import Console  # noqa: PLC0415 - loaded only where needed
 
             with Console(stderr=True).status(f"{verb} {module} …"):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Group as Lines
-from rich.console import RenderableType
-from rich.text import Text
 
 from safekit_py.cli import tables
 from safekit_py.cli.common import FAILED, Group, Session, emit, from_items, json_option, show_problems
 from safekit_py.errors import NotFoundError, Problem, SystemProblem
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LIMIT = 60.0  # seconds that a check may take
 
@@ -59,6 +59,9 @@ def info(session: Session, name: str, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
+    from rich.console import Group as Lines  # noqa: PLC0415 - loaded only where needed
+    from rich.text import Text  # noqa: PLC0415 - loaded only where needed
+
     parts: list[RenderableType] = [Text(f"{found['name']} {found['version']}".rstrip(), style="bold")]
     table = tables.table("", "")
     table.show_header = False

@@ -1,12 +1,15 @@
-"""Tables and status views for a terminal, made with rich; every view has its JSON beside it in the commands."""
+"""Tables and status views for a terminal, made with rich; every view has its JSON beside it in the commands.
+
+rich is imported where a view is made: commands that answer in JSON, or with one line, start sooner without it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 COLOURS = {"Ready": "green", "Transient": "yellow", "NotReady": "red", "": "bright_black"}
 VALUES = {"up": "green", "down": "red", "init": "yellow", "unknown": "yellow"}
@@ -35,6 +38,8 @@ def age(seconds: float) -> str:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table in the one style of all commands."""
+    from rich.table import Table  # noqa: PLC0415 - loaded only where needed
+
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -43,6 +48,8 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def show(what: RenderableType) -> None:
     """Print to stdout; without a terminal there are neither colours nor a width limit."""
+    from rich.console import Console  # noqa: PLC0415 - loaded only where needed
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -51,6 +58,9 @@ def show(what: RenderableType) -> None:
 
 def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType:
     """The modules of a server, each with what its state means and why it is so."""
+    from rich.console import Group  # noqa: PLC0415 - loaded only where needed
+    from rich.text import Text  # noqa: PLC0415 - loaded only where needed
+
     overview = table("MODULE", "MODE", "STATE", "SINCE", "MEANING")
     parts: list[RenderableType] = [Text(f"Server {document['server'] or '(not named yet)'}", style="bold")]
     for problem in document["problems"]:
@@ -80,6 +90,8 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
 
 def module_details(module: dict[str, Any], *, verbose: bool) -> list[RenderableType]:
     """Resources, and for a farm the servers with their shares."""
+    from rich.text import Text  # noqa: PLC0415 - loaded only where needed
+
     parts: list[RenderableType] = []
     for problem in module["pending"]:
         where = f"{problem['file']}:{problem['line']}: " if problem["file"] and problem["line"] else ""
