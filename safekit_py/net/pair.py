@@ -8,6 +8,10 @@ What is safe to conclude:
 - ``Heard.at`` says when something came in. It may have waited on the way, or in a queue while this process stood still.
 - ``Heard.echo`` says when this server sent what the other had heard. So a beat whose echo is not before an instant
   shows that the other spoke after that instant. Nothing else shows it, least of all after a pause of this server.
+- ``Heard.says`` and ``Heard.echo`` belong together: the other said these words when it had heard that. While newer
+  words of it are not whole yet, ``at`` goes on and ``echo`` does not.
+- After ``say`` has returned, no beat goes out with older words. So the older words were never said with an echo of
+  anything heard later than ``last`` shows then: whoever takes back a promise says so first and looks at ``last`` next.
 - Silence is counted only while this server listens: a pause of its own is not the other's silence.
 
 A datagram that is not believed is counted by its reason and changes nothing. The sockets are connected, so the kernel
@@ -17,6 +21,7 @@ drops whatever does not come from the other's address; those who forge that addr
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +88,7 @@ class Pair:
         self._other, self._thread, self._listener = other, thread, listener
         self._peers = Peers(key=key, group=group, me=me, boot=boot, others=(other,))
         self._links: tuple[Link, ...] = ()
+        self._saying = threading.Lock()  # held while a beat is made and sent, and while the words change
         self._mine: list[bytes] = []  # pieces of this server's words; none before the first
         self._version = self._confirmed = 0
         self._last: Heard | None = None
@@ -124,7 +130,12 @@ class Pair:
         :raises ValueError: it is longer than ``words.MAX_WORDS`` or too deeply nested; TypeError: it is no JSON.
         """
         pieces = words.pieces_of(words.pack(situation))
-        self._thread.order(lambda: self._say(pieces))
+        with self._saying:
+            if pieces != self._mine:
+                self._mine, self._version = pieces, self._version + 1
+                for link in self._links:
+                    link.repeat = 0
+        self._thread.order(lambda: self._beat(self._links, time.monotonic_ns()))
 
     def add(self, link: Link) -> None:
         """Use one more LAN from now on."""
@@ -164,39 +175,35 @@ class Pair:
         self._links += (link,)
         self.due = link.due = time.monotonic_ns()
 
-    def _say(self, pieces: list[bytes]) -> None:
-        if pieces != self._mine:
-            self._mine, self._version = pieces, self._version + 1
-            for link in self._links:
-                link.repeat = 0
-        self._beat(self._links, time.monotonic_ns())
-
     def _beat(self, links: tuple[Link, ...], now: int) -> None:
         if not self._mine:  # nothing to say yet
             return
-        out = False
-        for link in links:
-            pieces: list[tuple[int, bytes]] = []
-            if self._confirmed != self._version and now >= link.repeat:
-                pieces = list(enumerate(self._mine))
-                link.repeat = now + REPEAT
-            before = link.sent
-            for part, piece in pieces or [(0, b"")]:
-                saying = words.Saying(
-                    time.monotonic_ns(),
-                    self._peers.boot_of(self._other),
-                    self._their_sent,
-                    self._version,
-                    self._assembler.have,
-                    part,
-                    len(pieces),
-                    piece,
-                )
-                self._peers.send(link, words.BEAT, words.encode(saying), (self._other,))
-            out = out or link.sent != before
+        with self._saying:
+            out = sum(self._send(link, now) for link in links)
         if out:
             self.sent = now
             self._listener.on_sent(now)
+
+    def _send(self, link: Link, now: int) -> bool:
+        """One heartbeat on one LAN; whether it went out."""
+        pieces: list[tuple[int, bytes]] = []
+        if self._confirmed != self._version and now >= link.repeat:
+            pieces = list(enumerate(self._mine))
+            link.repeat = now + REPEAT
+        boot, before = self._peers.boot_of(self._other), link.sent
+        for part, piece in pieces or [(0, b"")]:
+            saying = words.Saying(
+                time.monotonic_ns(),
+                boot,
+                self._their_sent,
+                self._version,
+                self._assembler.have,
+                part,
+                len(pieces),
+                piece,
+            )
+            self._peers.send(link, words.BEAT, words.encode(saying), (self._other,))
+        return link.sent != before
 
     def _watch(self, link: Link) -> None:
         if not link.watched and link.ready():
@@ -245,15 +252,16 @@ class Pair:
             link.due, link.repeat = self.due, 0
 
     def _take(self, saying: words.Saying, now: int) -> None:
-        self._their_sent = max(self._their_sent, saying.sent)
-        if saying.boot == self._peers.boot:
-            self._echo = max(self._echo, saying.echo)
-            if saying.have == self._version:
-                self._confirmed = saying.have
         new = self._assembler.add(saying)
         if new is not None:
             self._says = new
-        if self._says is not None:
+        if saying.boot == self._peers.boot:
+            if saying.have == self._version:
+                self._confirmed = saying.have
+            if saying.version == self._assembler.have:
+                self._echo = max(self._echo, saying.echo)
+        if self._says is not None:  # what is not shown by last is not echoed either
+            self._their_sent = max(self._their_sent, saying.sent)
             self._last = Heard(now, self._says, self._echo)
             if new is not None:
                 self._listener.on_words(self._last)
