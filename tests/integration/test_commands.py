@@ -9,7 +9,7 @@ from test_agent import Server
 
 CONFIG = """<safe><service mode="light" maxloop="2" boot="ignore">
 <failover period="1000" handle_time="0"/>
-<check><tcp ident="web" when="both"><to addr="127.0.0.1" port="9"/></tcp></check>
+<check><tcp ident="web" when="both"><to addr="127.0.0.1" port="9" interval="1s"/></tcp></check>
 <user nicestoptimeout="5" forcestoptimeout="5"/></service></safe>"""
 SCRIPTS = {
     "start_both": "echo started >> $SAFEUSERVAR/order",

@@ -242,7 +242,7 @@ def test_a_checker_is_changed_while_clients_are_served(edited):
     client = threading.Thread(target=lambda: outcome.append(farm.fetch(400, rate=0.005)))
     client.start()
     time.sleep(0.5)
-    file.write_text(file.read_text().replace('interval="10s"', 'interval="7s"'))
+    file.write_text(file.read_text().replace('interval="1s"', 'interval="7s"'))
     mark = Paths(farm.lab.root("server1")).module_var("apache") / "updated"
     wait_for(mark.exists)
     client.join()
