@@ -34,6 +34,7 @@ from safekit_py.net.pulse import RealtimeThread
 
 REPEAT = 100_000_000  # ns: pieces that the other has not confirmed come again so often, or once a pulse
 BURST = 64  # datagrams read before others have their turn
+AWAY, AWAY_PULSES = 1_000_000_000, 3  # ns, pulses: a LAN that was silent for longer may have been down
 IDLE = 1_000_000_000  # ns between two looks while there is no LAN
 SHARE = 4  # reading a LAN may take one part in so many of its pulse: then it waits for the next
 
@@ -57,7 +58,7 @@ class PairListener:
 
     :param on_words: the other's words are new, or its boot is.
     :param on_sent: a beat went out on at least one LAN; the clock just before it did.
-    :param on_lan: the other is heard on a LAN for the first time.
+    :param on_lan: the other is heard on a LAN for the first time, or again after the LAN was silent.
     """
 
     on_words: Callable[[Heard], None]
@@ -237,7 +238,7 @@ class Pair:
         if self._peers.admit(link, datagram, echo=None if saying is None else saying.boot):
             self._new_boot()
         now = time.monotonic_ns()
-        if not link.heard:
+        if not link.heard or now - link.heard > max(AWAY, AWAY_PULSES * link.pulse):
             self._listener.on_lan(link.name)
         link.heard = self._silent_since = now
         if saying is not None:

@@ -1,16 +1,16 @@
-"""Two hearts over loopback: what one says the other knows, and what faults of LANs, processes and forgers do to that."""
+"""Two hearts over loopback: what one says the other knows, and what becomes of that when one stops or begins anew."""
 
 import asyncio
 import contextlib
 import json
 import math
-import os
 import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from safekit_py.plugins.mirror.heart import Heart, places
@@ -43,16 +43,17 @@ def cluster(lans=2):
     )
 
 
-def heart_of(node, port, tmp_path, thread, *, lans=2, cluster_xml=None, name="db", key=KEY, on_sent=lambda _: None):
-    configuration = Configuration(tuple(Heartbeat(f"net{n}") for n in range(lans)), port=port, pulse=PULSE)
+def heart_of(node, port, tmp_path, thread, *, lans=2, cluster_xml=None, on_sent=lambda _: None, permanent_arp=False):
+    networks = tuple(Heartbeat(f"net{n}") for n in range(lans))
+    configuration = Configuration(networks, port=port, pulse=PULSE, permanent_arp=permanent_arp)
     log = []
     context = ModuleContext(
-        name=name,
+        name="db",
         config=ModuleConfig(Service("mirror")),
         cluster=cluster_xml or cluster(lans),
         node=node,
         paths=Paths(tmp_path / node),
-        cluster_key=key,
+        cluster_key=KEY,
         module_id=0,
         log=lambda severity, text: log.append((severity, text)),
         set_resource=lambda *_: None,
@@ -304,13 +305,7 @@ asyncio.run(main())
 def test_a_stopped_server_is_missed_and_knows_its_own_pause_when_it_goes_on(tmp_path):
     async def scenario():
         two = Two(tmp_path)
-        folder = os.path.dirname(__file__)
-        other = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(two.port), str(tmp_path), folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        other = begin(two.port, tmp_path)
         try:
             assert (await asyncio.to_thread(answer, other)) == "ready"
             one = two.start("one", {"state": "PRIM"})
@@ -338,6 +333,12 @@ def test_a_stopped_server_is_missed_and_knows_its_own_pause_when_it_goes_on(tmp_
             two.close()
 
     run(scenario())
+
+
+def begin(port, tmp_path):
+    folder = str(Path(__file__).parent)
+    command = [sys.executable, "-c", PROGRAM, str(port), str(tmp_path), folder]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def answer(process, limit=15):
