@@ -81,6 +81,10 @@ def _no_remote(_resources: Mapping[str, str]) -> None:
     """Outside of a runner there is no other server."""
 
 
+def _no_resources() -> Mapping[str, str]:
+    return {}
+
+
 async def _no_order(_verb: str, _cause: str) -> None:
     """Outside of a runner nobody carries an order out."""
 
@@ -108,6 +112,7 @@ class ModuleContext:
     :param change: ask for another role: the state, and why. It is carried out when nothing else is; whoever asks looks
         again in ``ModuleRuntime.look``, for something may have come before it.
     :param set_remote: the other server's resources, name and value: what rules mean by ``remote.class.id``.
+    :param resources: every resource of this module and its value.
     :param order: carry out what a person orders (``start``, ``swap``, ``stopstart`` …): the verb and why. Returns when
         it is done; raises a SafekitError when it cannot be.
     """
@@ -127,6 +132,7 @@ class ModuleContext:
     script: Callable[[str, tuple[str, ...]], Awaitable[bool]] = _no_script
     change: Callable[[State, str], None] = _no_change
     set_remote: Callable[[Mapping[str, str]], None] = _no_remote
+    resources: Callable[[], Mapping[str, str]] = _no_resources
     order: Callable[[str, str], Awaitable[None]] = _no_order
 
 

@@ -95,6 +95,7 @@ class ModuleRunner:
             script=self._script,
             change=self._change,
             set_remote=self._set_remote,
+            resources=lambda: {each.name: each.value for each in self.board.all()},
             order=self._order,
         )
         self.type: ModuleType = manager.module_types()[config.service.mode]
