@@ -3,7 +3,7 @@
 from safekit_py.core.buckets import BUCKETS, NOBODY
 from safekit_py.core.group import Settings, View
 from safekit_py.core.membership import owner_table
-from safekit_py.errors import NotFoundError, Problem, SafekitError, SystemProblem
+from safekit_py.errors import NotFoundError, Problem, SafekitError, StateError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
 from safekit_py.model.event import Event
@@ -72,6 +72,7 @@ __all__ = [
     "Settings",
     "Severity",
     "State",
+    "StateError",
     "Status",
     "SystemProblem",
     "User",

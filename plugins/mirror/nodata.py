@@ -15,6 +15,8 @@ ANY = "none"  # the identifier of no data: both servers always have the same
 class NoData:
     """See ``seams.Engine``: there is nothing to keep, so each server is always up to date."""
 
+    replicates = False
+
     def __init__(self) -> None:
         self._generation = Generation(data=ANY, uptodate=True)
         self._told: Callable[[VolumeEvent], None] = lambda _: None

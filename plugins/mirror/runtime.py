@@ -33,6 +33,7 @@ VOUCH = 0.9  # of the timeout: how long the other server's last word holds, coun
 LOOK_AGAIN = 0.5  # seconds after a fence before this server believes what it sees of the other one
 GOODBYES = 3  # words that a stopping server sends: a datagram may be lost
 SERVES = (State.PRIM, State.ALONE)
+ROLES = (*SERVES, State.SECOND)
 
 
 class MirrorRuntime:
@@ -60,7 +61,8 @@ class MirrorRuntime:
         self.wish, self.swaps = "", 0
         self.fullsync = False
         self._asked_swap = 0  # the other server's exchange that was begun last
-        self.frozen = self.fenced = self.connected = self.leaving = self._failing = False
+        self.frozen = self.fenced = self.connected = self._failing = False
+        self.leaving = True  # it holds neither address nor data
         self._fenced_at = 0.0
         self._claim = self._yields = 0
         self._outdated_for = ""
@@ -100,7 +102,7 @@ class MirrorRuntime:
 
     async def elect(self, tell: Callable[[str], None]) -> State:
         """The role to start in."""
-        self.leaving, self._tell, self._said = False, tell, ""
+        self._tell, self._said = tell, ""
         self._listen()
         self._election = asyncio.get_running_loop().create_future()
         self._news.set()
@@ -140,8 +142,8 @@ class MirrorRuntime:
         self.engine.guard(())
         await self._release()
         await self._give_back()
-        self.connected = False
-        self._began = None
+        self.connected, self.leaving = False, True
+        self._began = self.state if self.state is State.PRIM else None
         aside = decided is not None and decided.aside
         await self.engine.receive(fullsync=self.fullsync or (decided is not None and decided.fullsync), aside=aside)
 
@@ -279,7 +281,7 @@ class MirrorRuntime:
     async def _think(self) -> None:
         if self._election is not None and not self._election.done():
             await self._elect(self._election)
-        elif self.state in (*SERVES, State.SECOND):
+        elif self.state in ROLES:
             await self._react()
         self._say()
 
@@ -303,6 +305,11 @@ class MirrorRuntime:
             self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
             self._failing = False
             return
+        if self.state is State.SECOND and self.peer is not None and self.peer.side.state in SERVES:
+            self._began = None  # an exchange of roles is complete
+        if not self.engine.replicates:
+            self.connected = self._side() is not None and self.peer is not None and self.peer.side.state in ROLES
+            self.frozen = self.state is State.PRIM and not self.connected
         decision = await self._decide(roles.react)
         if decision.outdate and not self._outdated_for:
             await self._outdate()
@@ -392,13 +399,7 @@ class MirrorRuntime:
         """What the configuration says of decisions."""
         service, nodes = self.context.config.service, self.context.cluster.nodes
         named = nodes.index(service.defaultprim) if service.defaultprim in nodes else -1
-        return Rules(
-            witness=self._witness is not None,
-            isolation=self._config.isolation,
-            defaultprim=service.defaultprim if named < 0 else "node",
-            node=named,
-            failover=service.failover,
-        )
+        return Rules(self._witness is not None, self._config.isolation, named, service.failover)
 
     def me(self) -> Side:
         """This server."""

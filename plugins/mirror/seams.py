@@ -32,7 +32,11 @@ class Engine(Protocol):
 
     All methods may be called again after they failed; each leaves things as they were or done.
     The generation is on stable storage before a method that changes it returns.
+
+    :ivar replicates: False when there are no data to keep.
     """
+
+    replicates: bool
 
     def generation(self) -> Generation:
         """What this server has, as stored; asked at any time."""
