@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from pathlib import Path
 
 from safekit_py.errors import Problem, SafekitError
 from safekit_py.model.config import User
 from safekit_py.model.paths import Paths
+
+PIECE = 64 * 1024  # bytes of a log that are copied at a time
 
 
 class ScriptFailed(SafekitError):
@@ -85,5 +86,9 @@ def turn_over(path: Path, limit_kib: int) -> None:
             aside = path.with_name(path.name + ".1")
             with path.open("rb") as source, os.fdopen(open_new(aside), "wb") as target:
                 source.seek(-limit_kib * 1024, os.SEEK_END)
-                shutil.copyfileobj(source, target)
+                left = (
+                    limit_kib * 1024
+                )  # and not up to the end: who writes faster than this reads would never let it end
+                while left > 0 and (piece := source.read(min(left, PIECE))):
+                    left -= target.write(piece)
             os.truncate(path, 0)

@@ -290,39 +290,33 @@ def _as_second(me: Side, peer: Side | None, rules: Rules, granted: bool | None, 
     if peer is None:
         if not silent or me.connected:
             return Decision(State.SECOND, "")
-        if not fit:
-            return _wait("the primary is lost, and the data of this server are not up to date")
-        if not rules.failover:
-            return _wait("the primary is lost, and failover is off", "safekit-py prim here")
-        if not rules.witness and rules.isolation == "wait":
+        if fit and rules.failover and not rules.witness and rules.isolation == "wait":
             remedy = "make sure that the other server is off, then safekit-py prim here"
             return _wait('the primary is lost, and isolation="wait"', remedy)
-        if rules.witness and granted is False:
-            return _wait("the primary is lost, and the witness does not let this server take over")
-        lease = rules.witness and granted is None
-        return Decision(State.ALONE, "the primary is lost", new_data=True, lease=lease)
+        return _take_over(me, rules, granted, "the primary is lost")
     if peer.state in SERVES:
         return Decision(State.SECOND, "", outdate=fit and peer.frozen and not me.connected)
     if not peer.leaving:
         return Decision(State.SECOND, "the other server is giving the data up")
     if peer.state is State.SECOND:
-        if me.leaving and not peer.generation.uptodate:
-            return _wait("neither server is primary")
-        if not fit:
-            return _wait("the other server is no primary any more")
         return _exchange(me, peer)
-    if not fit:
-        return _wait("the other server is no primary any more, and the data of this server are not up to date")
+    return _take_over(me, rules, granted, "the other server is no primary any more")
+
+
+def _take_over(me: Side, rules: Rules, granted: bool | None, reason: str) -> Decision:
+    if not me.generation.uptodate:
+        return _wait(f"{reason}, and the data of this server are not up to date")
     if not rules.failover:
-        return _wait("the other server is no primary any more, and failover is off", "safekit-py prim here")
+        return _wait(f"{reason}, and failover is off", "safekit-py prim here")
     if rules.witness and granted is False:
-        return _wait("the witness does not let this server take over")
-    lease = rules.witness and granted is None
-    return Decision(State.ALONE, "the other server has stopped", new_data=True, lease=lease)
+        return _wait(f"{reason}, and the witness does not let this server take over")
+    return Decision(State.ALONE, reason, new_data=True, lease=rules.witness and granted is None)
 
 
 def _exchange(me: Side, peer: Side) -> Decision:
     """Both are SECOND: the one that was not the primary takes over; ``began`` says who was."""
+    if not me.generation.uptodate or not peer.generation.uptodate:
+        return _wait("neither server is primary")
     if me.began is State.PRIM and peer.began is not State.PRIM:
         return Decision(State.SECOND, "the other server takes over")
     if peer.began is State.PRIM and me.began is not State.PRIM:

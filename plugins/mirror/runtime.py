@@ -54,7 +54,9 @@ class MirrorRuntime:
     ) -> None:
         self.context, self.engine, self._addresses = context, engine, addresses
         self._make_heart, self._witness, self._witness_lease = heart, witness, witness_lease
-        self._config: Heart = context.config.one("heart")
+        heart_config: Heart | None = context.config.one("heart")
+        assert heart_config is not None, "MirrorType.check refuses a module without <heart>"
+        self._config = heart_config
         self.node = context.cluster.nodes.index(context.node)
         self.link: HeartLink | None = None
         self.state, self.readiness, self._reason = State.STOP, Readiness.NOT_READY, ""
@@ -76,7 +78,7 @@ class MirrorRuntime:
         self.peer: Situation | None = None
         self._peer_tick, self._peer_at = -1, -math.inf  # of the other server's mind, and when that was seen to live
         self._began_to_listen = 0.0
-        self._news, self._role = asyncio.Event(), asyncio.Lock()
+        self._news, self._complete, self._role = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._election: asyncio.Future[State] | None = None
         self._tell: Callable[[str], None] = lambda _: None
@@ -150,7 +152,8 @@ class MirrorRuntime:
     async def settled(self) -> None:
         """A secondary is complete when it has all data."""
         while self.state is State.SECOND and not (self.connected and self.engine.generation().uptodate):
-            await asyncio.sleep(self._config.pulse)
+            self._complete.clear()
+            await self._complete.wait()
 
     async def release(self) -> None:
         """After the stop scripts: address and data are given up; then the other server may take them."""
@@ -221,7 +224,7 @@ class MirrorRuntime:
     def _beat(self, beat: Beat) -> None:
         tick = beat.says.get("tick")
         if tick != self._peer_tick:
-            self._peer_tick, self._peer_at = tick, time.monotonic()
+            self._peer_tick, self._peer_at = int(tick or 0), time.monotonic()
         before, self.peer = self.peer, read(beat.says, 1 - self.node)
         self.context.set_remote(dict(self.peer.resources))
         if before is None or before.side != self.peer.side or before.swap != self.peer.swap:
@@ -243,6 +246,7 @@ class MirrorRuntime:
             self.log(severity, f"replication: {event.kind} {event.cause}".rstrip())
         self._show()
         self._news.set()
+        self._complete.set()
 
     def _show(self) -> None:
         mine = self.engine.generation()

@@ -104,7 +104,7 @@ class HeartLink(Protocol):
     """Heartbeats with the one other server, over several LANs, authenticated and protected against replay."""
 
     def start(self, told: Callable[[Beat], None]) -> None:
-        """Begin; ``told`` is called in the agent's event loop at each beat that says something new, and at the first."""
+        """Begin; ``told`` is called in the agent's event loop at the first beat, and at each that says something new."""
 
     def say(self, words: Mapping[str, Any]) -> None:
         """What each heartbeat carries from now on (JSON, at most 30,000 bytes); one is sent at once."""

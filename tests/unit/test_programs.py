@@ -1,6 +1,8 @@
 """What programs of a module are given, and which are refused."""
 
 import os
+import subprocess
+import time
 
 import pytest
 
@@ -68,3 +70,16 @@ def test_a_log_over_its_limit_starts_anew_and_keeps_its_end(tmp_path):
         writer.write(b"c")
     assert log.read_bytes() == b"c"
     assert (tmp_path / "userlog.1").read_bytes() == b"b" * 1024
+
+
+def test_a_log_that_grows_faster_than_it_is_copied_is_bounded_all_the_same(tmp_path):
+    log = tmp_path / "userlog"
+    with os.fdopen(programs.open_log(log), "ab") as output, subprocess.Popen(["yes"], stdout=output) as writer:
+        try:
+            for _ in range(5):
+                while log.stat().st_size <= 1024 * 1024:
+                    time.sleep(0.001)
+                programs.turn_over(log, 1024)
+                assert (tmp_path / "userlog.1").stat().st_size == 1024 * 1024
+        finally:
+            writer.kill()

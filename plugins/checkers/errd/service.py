@@ -31,9 +31,13 @@ async def show(units: Sequence[str], program: str = SYSTEMCTL) -> dict[str, Unit
     """
     words = (program, "show", f"--property={PROPERTIES}", "--", *units)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-        )
+        # Limited too: a loop that ends while the process is being made would otherwise wait for ever for its pipes.
+        async with asyncio.timeout(TIMEOUT):
+            process = await asyncio.create_subprocess_exec(
+                *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
+            )
+    except TimeoutError:
+        raise ServiceManagerError(f"{program} has not started for {TIMEOUT:g} s") from None
     except OSError as error:
         raise ServiceManagerError(f"{program} cannot be run: {error.strerror}") from error
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_one_that_does_not_answer(tmp_path, text, words, monkeypatch):
     monkeypatch.setattr(service, "TIMEOUT", 0.5)
     with pytest.raises(service.ServiceManagerError, match=words):
         asyncio.run(service.show(["a"], program(tmp_path, f"exec 3>/dev/null; {text}")))
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_loop_that_ends_meanwhile_is_not_held_up(tmp_path, steps, monkeypatch):
+    """Its process is at another point of being made or asked after each number of steps."""
+    monkeypatch.setattr(service, "TIMEOUT", 0.5)
+
+    async def run():
+        asking = asyncio.create_task(service.show(["a"], program(tmp_path, "exec sleep 60")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert not asking.done()
+
+    began = time.monotonic()
+    asyncio.run(run())
+    assert time.monotonic() - began < 30
 
 
 def test_there_is_none():
