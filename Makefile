@@ -1,7 +1,12 @@
 # make demo: a three-server Apache farm on this machine loses a server, and you watch the traffic move.
 # make test: all tests. Both prepare what they need first (as root, on Debian 12).
+#   JOBS=1           one test after the other; tests mostly wait, so more run at a time than there are processors
+#   SAFEKIT_EXAMPLES=5   property tests try five times as many examples (from the environment)
 
 BIN := .venv/bin
+JOBS ?= 3
+# A file's tests stay together, because they share servers; the long ones stand first, and the short ones fill the end.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
 .PHONY: setup demo test unit lint bench clean
 
@@ -12,10 +17,10 @@ demo: setup
 	@$(BIN)/safekit-py lab demo
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 unit: setup
-	@$(BIN)/python -m pytest tests/unit
+	@$(PYTEST) tests/unit
 
 lint: setup
 	@$(BIN)/ruff check .

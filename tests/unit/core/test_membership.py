@@ -1,6 +1,7 @@
 """Membership in simulated time: playbooks of single faults, and histories that hypothesis makes up."""
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulator import MS, World
@@ -318,7 +319,7 @@ def end_the_faults(world):
             server.resume()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(2, 7), seed=st.integers(0, 10**6), steps=STEPS)
 def test_any_history_ends_with_one_owner_in_each_connected_group(size, seed, steps):
     world = World(size, seed)
@@ -330,7 +331,7 @@ def test_any_history_ends_with_one_owner_in_each_connected_group(size, seed, ste
     world.assert_owned_once()
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(2), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(8, 32), seed=st.integers(0, 10**6), steps=STEPS)
 def test_large_groups_too(size, seed, steps):
     world = World(size, seed)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import HOOKS, PHASES, USERS, Plugin, Scripts, Turned, Type, World
@@ -284,7 +285,7 @@ def live_through(manager, kind, setup, story):
 
 
 @settings(
-    max_examples=120,
+    max_examples=examples(60),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
