@@ -149,7 +149,7 @@ def again(module, before):
 def test_a_killed_process_is_seen_at_once_and_the_application_restarted_with_its_services(watched):
     before, pid = watched.starts(), watched.pids("e-restart")
     # The time of the command that kills is in it: starting one in another namespace takes a while on a busy machine.
-    assert watched.end("e-restart") < 1.0
+    assert watched.end("e-restart") < 15.0  # polltimer is 60 s
     again(watched, before)
     assert watched.starts() == before + 1
     assert watched.pids("e-restart") != pid
@@ -175,7 +175,7 @@ def test_noaction_only_shows(watched):
 
 def test_a_service_whose_process_ends_is_seen_at_once(watched):
     before = watched.starts()
-    assert watched.end("e-unit") < 1.0
+    assert watched.end("e-unit") < 15.0
     again(watched, before)
     assert "the service e-unit.service is failed (x) (errd): restart" in watched.cli("log").stdout
 

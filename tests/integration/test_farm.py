@@ -34,22 +34,25 @@ def test_one_owner_for_each_connection(running):
                 "tcpdump",
                 "-n",
                 "-l",
+                "--immediate-mode",
                 "-i",
                 "eth0",
                 f"src {VIP} and tcp[tcpflags] & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)",
             ],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for host in SERVERS
     ]
-    time.sleep(1.5)
+    for capture in captures:
+        while "listening on" not in (line := capture.stderr.readline()):
+            assert line, "tcpdump ended"
     _, bad = running.fetch(90)
     time.sleep(1.0)
     seen = {}
     for host in SERVERS:
-        kill(running, host, pids(running, host, "tcpdump -n -l -i eth0"), "TERM")
+        kill(running, host, pids(running, host, "tcpdump -n -l --immediate-mode -i eth0"), "TERM")
     for host, capture in zip(SERVERS, captures, strict=True):
         text, _ = capture.communicate(timeout=10)
         # A server also sees what it forwards, but only its own answers carry the address as their source.

@@ -151,7 +151,7 @@ def test_a_link_without_a_carrier_makes_the_module_wait_at_once(net):
         switch.within(outside, ["ip", "link", "set", "server1.0", "up"])
     net.until("server1", "UP Ready")
     # The kernel itself may take a second to tell of a carrier; a look every 10 s would be later than that.
-    assert seen < 5
+    assert seen < 8
 
 
 def test_an_address_that_is_removed_is_put_back_by_a_stopstart(net):

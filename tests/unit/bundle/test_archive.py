@@ -136,9 +136,9 @@ def test_no_userconfig(entries, tmp_path):
 
 def test_too_many_entries(tmp_path):
     data = packed(*((f"bin/{n}", b"") for n in range(archive.MAX_ENTRIES)))
-    began = time.monotonic()
+    began = time.process_time()
     assert rejected(data, tmp_path) == "too-many-files"
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_compression_bomb(tmp_path):

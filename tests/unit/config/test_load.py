@@ -162,10 +162,10 @@ def test_no_service():
 
 
 def test_thousands_of_errors_take_no_time():
-    began = time.monotonic()
+    began = time.process_time()
     tcp = '<tcp ident="a" when="x"><to/><to/></tcp>'
     assert len(codes(service("<x/>" * 2000 + "<check>" + tcp * 900 + "</check>"))) > 1
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_attributes_of_service_that_do_not_act_yet_are_said():

@@ -143,14 +143,14 @@ def test_the_caret_stands_under_a_tab_and_in_a_long_line():
 
 
 def test_hostile_text_ends_soon():
-    began = time.monotonic()
+    began = time.process_time()
     many = "".join(f"r{n}: if (tcp.a == up) then stop;" for n in range(MAX_RULES + 5))
     rules, (problem,) = parse(plain(many))
     assert (len(rules), problem.code) == (MAX_RULES, "config.rule-too-many")
     for nasty in ("(" * 20_000, "!" * 20_000, '"' * 20_000, "/*" * 20_000, "a:" * 20_000):
         assert parse(plain(f"a: if ({nasty}"))[1]
     assert parse(plain(f"a: if ({'!' * 20_000}tcp.a == up) then stop;"))[1][0].code == "config.rule-too-deep"
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 BLOCKS = re.findall(

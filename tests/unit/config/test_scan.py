@@ -44,12 +44,12 @@ BOMB = (
     ],
 )
 def test_refused_quickly(data, code):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConfigError) as caught:
         scan(data, "x.xml", "safe")
     assert caught.value.code == f"config.{code}"
     assert caught.value.problems[0].remedy
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_lines_and_places():

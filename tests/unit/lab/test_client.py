@@ -50,10 +50,11 @@ def test_answers_are_counted_by_server(page):
 
 
 def test_a_slow_answer_is_trouble_but_an_answer(page):
+    begin = time.monotonic()
     seen = run(f"{page}/slow", "--count=1", "--slow=0.1")
     assert seen["servers"] == {"here": 1}
     assert [each["what"] for each in seen["trouble"]] == [""]
-    assert 0.2 <= seen["trouble"][0]["took"] < 1
+    assert 0.2 <= seen["trouble"][0]["took"] < time.monotonic() - begin
 
 
 def test_a_refusal_by_the_server_is_a_failure(page):
@@ -65,7 +66,7 @@ def test_silence_ends_at_the_limit_and_holds_no_other_request_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begin = time.monotonic()
         seen = run(f"http://127.0.0.1:{silent.getsockname()[1]}/", "--count=20", "--rate=50", "--timeout=0.5")
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 9  # one after the other, they would take ten seconds
     assert seen["servers"] == {}
     assert [each["what"] for each in seen["trouble"]] == ["timed out"] * 20
 

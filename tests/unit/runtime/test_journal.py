@@ -98,7 +98,7 @@ def test_without_a_journal_the_caller_is_told(tmp_path, sender):
 def test_a_journal_that_does_not_read_holds_nobody_up(listener, sender):
     began = time.monotonic()
     taken = [sender.event(event()) for _ in range(5000)]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert taken[0]
     assert not taken[-1]
 

@@ -95,7 +95,7 @@ def test_a_service_left_running_is_not_waited_for_and_lives(module, tmp_path):
     write("start_both", f"#!/bin/sh\nsetsid sleep 30 & echo $! > {tmp_path}/child\n")
     began = time.monotonic()
     run(make())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     child = int((tmp_path / "child").read_text())
     os.kill(child, 9)
 

@@ -78,7 +78,7 @@ def test_what_is_there_is_told_once_and_each_change_after_it(folder, monkeypatch
             began = time.monotonic()
             it.write("app", "22")
             await it.hears("app")
-            assert 0.3 <= time.monotonic() - began < 5
+            assert 0.3 <= time.monotonic() - began < 30
             it.write("other", "1")
             await it.hears("other")
             (folder / "x.zip").write_text("x")

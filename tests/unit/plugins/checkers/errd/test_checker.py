@@ -71,7 +71,7 @@ def test_a_killed_process_is_seen_at_once_and_the_action_asked_for_once(daemons)
         killed = time.monotonic()
         daemons.kill(process)
         await seen.until("down")
-        assert seen[-1][2] - killed < 1.0  # polltimer is 60 s
+        assert seen[-1][2] - killed < 10.0  # polltimer is 60 s
         await asyncio.sleep(0.2)
         assert context.asked == [
             ("restart", "errd", f"no process {daemons.name} runs, and at least 1 must", ("-Services", "A, B"))
@@ -235,7 +235,7 @@ def test_a_service_is_watched_by_its_manager_and_its_main_process(daemons, tmp_p
         killed = time.monotonic()
         daemons.kill(process)
         await seen.until("down")
-        assert seen[-1][2] - killed < 1.0
+        assert seen[-1][2] - killed < 10.0
         assert seen[-1][1] == "the service web.service is failed (x)"
 
     watching(Proc("web.service", service=True), body, context=context)
