@@ -182,8 +182,8 @@ def make(check: IpCheck, context: ModuleContext, peers: Peers | None = None) -> 
 
 
 def shared(context: ModuleContext) -> frozenset[str]:
-    """The addresses that every server of a farm holds: the farm makes their checkers, for it knows its members."""
-    vip: Any = context.config.one("vip") if context.config.service.mode == "farm" else None
+    """The virtual addresses of a farm or a mirror: they make the checkers, for they know who else may hold them."""
+    vip: Any = context.config.one("vip") if context.config.service.mode in ("farm", "mirror") else None
     return frozenset(str(a.addr) for i in vip.interfaces for a in i.addresses) if vip is not None else frozenset()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from .model import Interface
+from ..vip.model import Interface
 
 IFA_F_NOPREFIXROUTE = 0x200
 SYSCTL = Path("/proc/sys/net/ipv4/conf")

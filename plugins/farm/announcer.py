@@ -14,8 +14,8 @@ from ipaddress import IPv4Address
 
 from safekit_py.api import Severity
 
+from ..vip.model import Interface
 from . import announce
-from .model import Interface
 from .placing import Device
 
 SPREAD_AFTER = 0.05  # seconds between the broadcast and the unicasts that spread the clients again
@@ -76,7 +76,7 @@ class Announcer:
     def _send(self, clients: list[bytes], *, broadcast: bool) -> None:
         for interface, device in self._places:
             for address in interface.addresses:
-                self._tell(device, address.addr, clients, broadcast=broadcast)
+                self._tell(device, address.v4, clients, broadcast=broadcast)
 
     def _tell(self, device: Device, address: IPv4Address, clients: list[bytes], *, broadcast: bool) -> None:
         try:

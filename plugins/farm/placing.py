@@ -24,7 +24,7 @@ from typing import Any
 
 from safekit_py.api import Problem, SystemProblem
 
-from .model import Interface, VirtualAddr
+from ..vip.model import Interface, VirtualAddr
 
 TIMEOUT = 30.0  # seconds
 
@@ -177,7 +177,7 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[t
         for (index, name, _), interface in zip(found, interfaces, strict=True):
             addresses.ask_in_own_name(name, request["module"], shared / "arp_announce.json")
             for address in interface.addresses:
-                addresses.add(netlink, index, address.addr, address.netmask)
+                addresses.add(netlink, index, address.v4, address.netmask)
     return found
 
 

@@ -1,12 +1,14 @@
-"""What the farm contributes: its elements, the module type, and the checkers of its interfaces and addresses."""
+"""What the farm contributes: its element, the module type, and the checkers of its virtual addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safekit_py.api import CheckerType, Element, ModuleType, hookimpl
+from safekit_py.api import CheckerType, Element, ModuleContext, ModuleType, hookimpl
 
-from . import checks, elements
+from ..checkers.ip import IpChecker
+from ..vip import checks
+from . import elements
 from .type import FarmType
 
 FARM = FarmType()  # one for the process: its modules share the heartbeat thread
@@ -14,7 +16,7 @@ FARM = FarmType()  # one for the process: its modules share the heartbeat thread
 
 @hookimpl
 def safekit_elements() -> Iterable[Element]:
-    """``<farm>`` and ``<vip>``."""
+    """``<farm>``."""
     return elements.ELEMENTS
 
 
@@ -26,8 +28,11 @@ def safekit_module_types() -> Iterable[ModuleType]:
 
 @hookimpl
 def safekit_checkers() -> Iterable[CheckerType]:
-    """``check="on"`` of ``<interface>`` and of ``<virtual_addr>``."""
-    return (
-        CheckerType("interface", checks.interfaces),
-        CheckerType("virtual_addr", lambda context: checks.addresses(context, lambda: FARM.macs(context.name))),
-    )
+    """``check="on"`` of ``<virtual_addr>``."""
+    return (CheckerType("virtual_addr", _addresses),)
+
+
+def _addresses(context: ModuleContext) -> Iterable[IpChecker]:
+    if context.config.service.mode != FARM.name:
+        return ()
+    return checks.addresses(context, lambda: FARM.macs(context.name))

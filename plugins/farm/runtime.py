@@ -32,11 +32,12 @@ from safekit_py.api import (
     owner_table,
 )
 
+from ..vip.model import Vip
 from . import compiler, placing, reference
 from .announcer import Announcer, Change
 from .layout import KernelRule
 from .loader import Filter, unpin
-from .model import Farm, Vip
+from .model import Farm
 from .placing import Device, Place
 
 OPEN_LIMIT = 10.0  # seconds to wait for a view in which this server has its share
@@ -108,7 +109,7 @@ class FarmRuntime:
         self._loop = asyncio.get_running_loop()
         compiled = await asyncio.to_thread(compiler.object_for, cache_folder(self._context))
         loaded = Filter.load(compiled, self._pin)
-        slots = [(a.addr, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
+        slots = [(a.v4, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
         try:
             loaded.configure(self._me, self._seed, slots, self._rules(), self._arp_group)
         except ValueError as error:

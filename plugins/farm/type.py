@@ -7,8 +7,9 @@ from weakref import WeakValueDictionary
 
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseThread, State
 
-from . import compiler
-from .model import Farm, Vip
+from ..vip.model import Vip
+from . import check_vip, compiler
+from .model import Farm
 from .runtime import FarmRuntime
 
 
@@ -24,6 +25,7 @@ class FarmType:
 
     def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
         """What the schema cannot see: LANs, servers and addresses must be those of the cluster."""
+        yield from check_vip.problems(config.one("vip") or Vip())
         farm: Farm | None = config.one("farm")
         if farm is None:
             yield Problem(

@@ -37,6 +37,7 @@ DISABLE = "SAFEKIT_DISABLED_PLUGINS"
 IMPORT_LIMIT = 20.0  # seconds
 TRACE = "SAFEKIT_TRACE_HOOKS"  # environment: every call of a hook is written to stderr
 BUILTIN = (
+    "safekit_py.plugins.vip.plugin",
     "safekit_py.plugins.farm.plugin",
     "safekit_py.plugins.light.plugin",
     "safekit_py.plugins.checkers.tcp",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from safekit_py.plugins.checkers.tcp_element import ELEMENT
-from safekit_py.plugins.farm.elements import ELEMENTS
+from safekit_py.plugins.farm.elements import ELEMENTS as FARM
+from safekit_py.plugins.vip.elements import ELEMENTS as VIP
 
 from safekit_py.bundle import disk
 from safekit_py.bundle import install as bundle
@@ -24,7 +25,7 @@ GENERIC = Path(bundle.__file__).parents[2] / "modules/generic"
 
 
 def real(data, file, macros):
-    return check_all(data, file, (*ELEMENTS, ELEMENT), macros=macros)
+    return check_all(data, file, (*FARM, *VIP, ELEMENT), macros=macros)
 
 
 def accept(_data, _file, _macros):

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from safekit_py.plugins import compat
 from safekit_py.plugins.checkers.tcp_element import ELEMENT
-from safekit_py.plugins.farm.elements import ELEMENTS
+from safekit_py.plugins.farm.elements import ELEMENTS as FARM
+from safekit_py.plugins.vip.elements import ELEMENTS as VIP
 
 from safekit_py.config.load import check
 from safekit_py.errors import Problem, SafekitError
 from safekit_py.model.config import Service, User
 from safekit_py.model.plugin import Element
 
+ELEMENTS = (*FARM, *VIP)
 ALL = (*ELEMENTS, ELEMENT, *compat.safekit_elements())
 SEED = Path(__file__).parent / "data/seed.xml"
 BARE = '<xs:element name="x"><xs:complexType><xs:attribute name="n" type="sk:duration"/></xs:complexType></xs:element>'

@@ -7,7 +7,7 @@ import pytest
 from safekit_py.plugins.checkers import ip
 from safekit_py.plugins.checkers.ip_element import IpCheck
 from safekit_py.plugins.checkers.netlink import Address, Link, Table
-from safekit_py.plugins.farm.model import Interface, Vip, VirtualAddr
+from safekit_py.plugins.vip.model import Interface, Vip, VirtualAddr
 
 from safekit_py.model.config import ModuleConfig, Service
 
@@ -32,8 +32,8 @@ def test_when_it_looks_unless_said(mode, when):
     assert ip.make(CHECKS[1], context(mode)).when == "prim"
 
 
-@pytest.mark.parametrize(("mode", "made"), [("farm", ["ip.own"]), ("light", ["ip.v", "ip.own"])])
-def test_a_farm_watches_its_own_addresses(mode, made):
+@pytest.mark.parametrize(("mode", "made"), [("farm", ["ip.own"]), ("mirror", ["ip.own"]), ("light", ["ip.v", "ip.own"])])
+def test_a_farm_or_a_mirror_watches_its_own_addresses(mode, made):
     (kind,) = ip.safekit_checkers()
     assert [each.resource for each in kind.create(context(mode))] == made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 from safekit_py.plugins.farm import addresses
-from safekit_py.plugins.farm.model import Interface, VirtualAddr
+from safekit_py.plugins.vip.model import Interface, VirtualAddr
 
 pytestmark = pytest.mark.lab
 VIP = IPv4Address("10.9.0.100")

@@ -1,32 +1,27 @@
-"""``<farm>`` and ``<vip>``: every attribute, and what is refused."""
-
-from ipaddress import IPv4Address
+"""``<farm>``: every attribute, and what is refused; and which forms of ``<vip>`` a farm refuses, with their lines."""
 
 import pytest
-from safekit_py.plugins.farm.elements import ELEMENTS
-from safekit_py.plugins.farm.model import Farm, Group, Interface, Rule, Vip, VirtualAddr
+from safekit_py.plugins.farm import elements
+from safekit_py.plugins.farm.model import Farm
+from safekit_py.plugins.farm.type import FarmType
+from safekit_py.plugins.vip import elements as vip_elements
 
 from safekit_py.config.load import check
 
-VIP = IPv4Address("10.0.0.50")
+ELEMENTS = (*elements.ELEMENTS, *vip_elements.ELEMENTS)
+FARM = "<farm><lan/></farm>"
 
 
 def look(inside):
     return check(f'<safe><service mode="farm">{inside}</service></safe>'.encode(), "f.xml", ELEMENTS)
 
 
-def vip(addresses='<virtual_addr addr="10.0.0.50"/>', rules="", attributes="", interface="", kind="vmac_directed"):
-    return (
-        f'<vip {attributes}><interface_list><interface {interface}><virtual_interface type="{kind}">{addresses}'
-        f"</virtual_interface></interface></interface_list><loadbalancing_list>{rules}</loadbalancing_list></vip>"
-    )
+def vip(inside):
+    return f"{FARM}<vip><interface_list>\n<interface>\n{inside}</interface></interface_list></vip>"
 
 
-def group(rules, name="g"):
-    return f'<group name="{name}">{rules}</group>'
-
-
-TCP = '<rule port="80" proto="tcp" filter="on_port"/>'
+def directed(address):
+    return vip(f'<virtual_interface type="vmac_directed">\n{address}\n</virtual_interface>')
 
 
 def test_farm_defaults():
@@ -48,28 +43,6 @@ def test_farm_attributes():
         ('<farm mlost_count="1001"><lan/></farm>', "config.bad-value"),
         ('<farm port="0"><lan/></farm>', "config.bad-value"),
         ("<farm><lan/><lan/></farm>", "farm.lan-twice"),
-        (vip('<virtual_addr addr="10.0.0.5" where="one_side_alias"/>', group(TCP)), "vip.where"),
-        (vip('<virtual_addr addr="fd00::1"/>', group(TCP)), "vip.ipv6"),
-        (vip('<virtual_addr addr="www"/>', group(TCP)), "vip.bad-address"),
-        (vip('<virtual_addr addr="224.0.0.1"/>', group(TCP)), "vip.bad-address"),
-        (vip('<virtual_addr addr="10.0.0.5" netmask="255.0.255.0"/>', group(TCP)), "vip.bad-netmask"),
-        (vip('<virtual_addr addr="10.0.0.5"/>' * 2, group(TCP)), "vip.addr-twice"),
-        (vip(rules=group(TCP) + group('<rule proto="udp" filter="on_addr"/>')), "vip.group-twice"),
-        (vip(rules=group(TCP) + group(TCP, "h")), "vip.rule-twice"),
-        (vip(rules=group('<rule port="65536" proto="tcp" filter="on_addr"/>')), "config.bad-value"),
-        (vip(rules=group('<rule virtual_addr="10.0.0.9" proto="tcp" filter="on_addr"/>')), "vip.unknown-addr"),
-        (vip(rules=group('<rule proto="arp" filter="on_port"/>')), "vip.arp-rule"),
-        (vip(rules=group('<cluster><host name="a"/><host name="a"/></cluster>' + TCP)), "vip.host-twice"),
-        (vip(rules=group(TCP), interface='arpinterval="0"'), "vip.zero"),
-        (vip(rules=group(TCP), interface='name="a b"'), "config.bad-value"),
-        (vip(rules=group(TCP), kind="vmac"), "config.bad-value"),
-        ("<vip><interface_list><interface/></interface_list></vip>", "vip.no-virtual-interface"),
-        (
-            '<vip><interface_list><interface><real_interface><virtual_addr addr="10.0.0.5"/></real_interface>'
-            "</interface></interface_list></vip>",
-            "vip.real-interface",
-        ),
-        ("<vip/>", "config.missing-element"),
     ],
 )
 def test_refused(inside, code):
@@ -79,56 +52,29 @@ def test_refused(inside, code):
     assert checked.problems[0].remedy
 
 
-def test_the_whole_of_vip():
-    hosts = '<cluster><host name="s1" power="2"/><host name="s2" power="0"/></cluster>'
-    rules = (
-        '<rule virtual_addr="10.0.0.50" port="80" proto="tcp" filter="on_port"/><rule proto="udp" filter="on_ipid"/>'
-    )
-    interface = 'name="eth1" check="off" arpreroute="on" arpinterval="30" arpelapse="5m"'
-    arp = group('<rule proto="arp" filter="on_addr"/>', "arp")
-    text = vip(
-        '<virtual_addr addr="10.0.0.50" netmask="255.255.255.0" check="off"/>',
-        group(hosts + rules) + arp,
-        "",
-        interface,
-    )
-    checked = look(text)
-    assert checked.problems == ()
-    assert checked.config.one("vip") == Vip(
-        (
-            Interface(
-                (VirtualAddr(VIP, check=False, netmask=24),), "eth1", "vmac_directed", None, False, True, 30.0, 300.0
-            ),
-        ),
-        (
-            Group("g", (Rule("tcp", "on_port", 80, VIP), Rule("udp", "on_ipid")), (("s1", 2), ("s2", 0))),
-            Group("arp", (Rule("arp", "on_addr"),)),
-        ),
-    )
-
-
 @pytest.mark.parametrize(
-    "text",
+    ("inside", "code", "line"),
     [
-        vip(kind="vmac_invisible"),
-        vip(attributes='tcpreset="off"'),
-        vip(attributes='scriptcontrol="on"'),
-        vip('<virtual_addr addr="10.0.0.50" connections="on"/>'),
+        (directed('<virtual_addr addr="10.0.0.5" where="one_side_alias"/>'), "vip.where", 4),
+        (directed('<virtual_addr addr="fd00::1"/>'), "vip.ipv6", 4),
+        (vip(""), "vip.no-virtual-interface", 2),
+        (vip('<real_interface><virtual_addr addr="10.0.0.5"/></real_interface>'), "vip.real-interface", 2),
     ],
 )
-def test_not_acting_yet_is_a_warning(text):
-    checked = look(text.replace("<loadbalancing_list></loadbalancing_list>", ""))
-    assert checked.config is not None
-    assert [(each.code, each.severity) for each in checked.problems] == [("config.not-acting", "warning")]
+def test_forms_for_mirrors_are_refused_in_a_farm(inside, code, line):
+    checked = look(inside)
+    assert checked.problems == ()
+    (found,) = FarmType().check(checked.config, None)
+    assert (found.code, found.line) == (code, line)
+    assert found.remedy
+
+
+def test_a_farm_s_own_forms_are_fine():
+    checked = look(directed('<virtual_addr addr="10.0.0.5" where="alias"/>'))
+    assert list(FarmType().check(checked.config, None)) == []
 
 
 def test_legacy_node_is_a_warning():
     checked = look('<farm><lan><node name="a" addr="10.0.0.1"/></lan><node name="b" addr="10.0.0.2"/></farm>')
     assert checked.config is not None
     assert [each.code for each in checked.problems] == ["farm.legacy-node"]
-
-
-def test_the_virtual_mac():
-    text = vip(rules=group(TCP)).replace('type="vmac_directed"', 'type="vmac_directed" addr="5A-FE-C0-A8-38-14"')
-    assert look(text).config.one("vip").interfaces[0].mac == "5a:fe:c0:a8:38:14"
-    assert look(text.replace("5A-", "5B-")).problems[0].code == "vip.bad-mac"

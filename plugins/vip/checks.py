@@ -1,8 +1,9 @@
-"""``check="on"``: the checkers that a farm makes of its interfaces and virtual addresses.
+"""``check="on"``: the checkers that are made of interfaces and virtual addresses.
 
 Resources ``intf.<network, or device>`` (down: the module waits) and ``ip.<address>`` (down: stopstart); an ``<intf>``
-or ``<ip>`` of the same ident takes the generated one's place. Every server of a farm holds the virtual addresses:
-``Members`` knows the MACs by which they do, so that they never accuse each other.
+or ``<ip>`` of the same ident takes the generated one's place. In a farm every server holds the virtual addresses, in a
+mirror the other server may for a moment: ``Members`` knows the MACs by which they do, so that they never accuse each
+other.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ Macs = Mapping[int, frozenset[bytes]]
 
 
 class Members:
-    """The farm's other servers, as those who hold the virtual addresses by right.
+    """The module's other servers, as those who hold the virtual addresses by right.
 
     :param seen: by server number the MACs that it has told in a view, of all servers that were ever seen in one.
+    :param what: of which the servers are, in words.
     """
 
-    def __init__(self, context: ModuleContext, seen: Callable[[], Macs], network: NetworkWatch = NETWORK) -> None:
+    def __init__(
+        self, context: ModuleContext, seen: Callable[[], Macs], network: NetworkWatch = NETWORK, what: str = "farm"
+    ) -> None:
         self._cluster, self._me = context.cluster, context.node
-        self._seen, self._network = seen, network
+        self._seen, self._network, self._what = seen, network, what
 
     def macs(self) -> frozenset[bytes]:
         """Those told in a view."""
@@ -51,10 +55,10 @@ class Members:
                 continue
             addresses = list(self._addresses(node))
             if any(known.get(address) == mac for address in addresses):
-                return f"it is {node}, a server of this farm"
+                return f"it is {node}, a server of this {self._what}"
             if not self._seen().get(number) and not any(a in n for a in addresses for n in networks):
                 unclear.append(node)
-        return f"it may be {' or '.join(unclear)}, not seen in the farm yet" if unclear else ""
+        return f"it may be {' or '.join(unclear)}, not seen in the {self._what} yet" if unclear else ""
 
     def _addresses(self, node: str) -> Iterable[Ip]:
         for lan in self._cluster.lans:
@@ -68,7 +72,7 @@ def interfaces(context: ModuleContext) -> Iterable[IntfChecker]:
     taken = {check.ident for check in context.config.all("check/intf")}
     made: dict[str, IntfCheck] = {}
     for interface in vip.interfaces:
-        if interface.check and interface.addresses:
+        if interface.check and (interface.addresses or interface.name):
             check = _check_of(interface)
             if check.ident not in taken:
                 made.setdefault(check.ident, check)
@@ -88,10 +92,10 @@ def _check_of(interface: Interface) -> IntfCheck:
     return IntfCheck(str(ident), network=str(first.addr))
 
 
-def addresses(context: ModuleContext, seen: Callable[[], Macs]) -> Iterable[ip.IpChecker]:
+def addresses(context: ModuleContext, seen: Callable[[], Macs], what: str = "farm") -> Iterable[ip.IpChecker]:
     """One for each virtual address with ``check="on"``, and those of ``<ip>`` that are about a virtual address."""
     vip: Vip = context.config.one("vip") or Vip()
-    members = Members(context, seen)
+    members = Members(context, seen, what=what)
     asked: tuple[IpCheck, ...] = context.config.all("check/ip")
     checks = [check for check in asked if check.addr in ip.shared(context)]
     taken = {check.ident for check in asked}

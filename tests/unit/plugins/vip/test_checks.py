@@ -1,4 +1,4 @@
-"""``check="on"``: what a farm's generated checkers are called, and whom they trust."""
+"""``check="on"``: what generated checkers are called, and whom they trust."""
 
 from ipaddress import IPv4Address, ip_address
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ from safekit_py.plugins.checkers.intf_element import IntfCheck
 from safekit_py.plugins.checkers.ip_element import IpCheck
 from safekit_py.plugins.checkers.netlink import Address, Link, Table
 from safekit_py.plugins.checkers.network import NetworkWatch
-from safekit_py.plugins.farm import checks
-from safekit_py.plugins.farm.model import Interface, Vip, VirtualAddr
+from safekit_py.plugins.vip import checks
+from safekit_py.plugins.vip.model import Interface, Vip, VirtualAddr
 
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service
 

@@ -1,0 +1,1 @@
+"""``<vip>``, the virtual addresses: what farm and mirror share of them."""

@@ -1,0 +1,21 @@
+"""What every mode with virtual addresses has: ``<vip>``, and the checkers of its interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from safekit_py.api import CheckerType, Element, hookimpl
+
+from . import checks, elements
+
+
+@hookimpl
+def safekit_elements() -> Iterable[Element]:
+    """``<vip>``."""
+    return elements.ELEMENTS
+
+
+@hookimpl
+def safekit_checkers() -> Iterable[CheckerType]:
+    """``check="on"`` of ``<interface>``."""
+    return (CheckerType("interface", checks.interfaces),)
