@@ -35,6 +35,7 @@ COMMANDS = {
     "cluster": "cluster",
     "lab": "lab",
     "plugins": "plugins",
+    "witness": "witness",
 }
 ALIASES = {"state": "status"}
 KEY = "safekit_py.plugins"  # of the context's values: the commands of plugins

@@ -20,7 +20,6 @@ from ..model import Witness
 from ..seams import Grant, WitnessClient
 from . import wire
 from .addresses import endpoint
-from .etcd import EtcdWitness
 from .protocol import MARGIN, Answer, Request
 from .service import read_key
 
@@ -37,6 +36,8 @@ def make(context: ModuleContext, witness: Witness) -> WitnessClient:
     """The client that ``<witness>`` asks for."""
     cluster = ",".join(context.cluster.nodes)
     if witness.kind == "etcd":
+        from .etcd import EtcdWitness  # noqa: PLC0415 - it loads an HTTP library that others do without
+
         return EtcdWitness(witness, cluster, context.name, context.node)
     file = dict(witness.options).get("key")
     shared: Callable[[], bytes] = (lambda: read_key(Path(file))) if file else (lambda: context.cluster_key)

@@ -12,10 +12,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safekit_py.api import Problem, SystemProblem
 
@@ -43,8 +44,7 @@ class Service(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
-        assert isinstance(transport, asyncio.DatagramTransport), "a socket of datagrams was asked for"
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # asyncio's own class for it is not a subclass
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """One request."""
@@ -112,11 +112,33 @@ def read_key(path: Path) -> bytes:
     return key
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket for an address, or for all of both families, of IPv4 alone where the kernel has no IPv6."""
+    if not host:
+        with contextlib.suppress(OSError):
+            made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            return _bound(made, ("::", port))
+    where = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_DGRAM)[0]  # noqa: S104 - asked for
+    return _bound(socket.socket(where[0], socket.SOCK_DGRAM), where[4])
+
+
+def _bound(made: socket.socket, address: Any) -> socket.socket:
+    try:
+        made.setblocking(False)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 async def serve(
     host: str, port: int, keys: Iterable[bytes], folder: Path, ready: Callable[[int], None], until: asyncio.Event
 ) -> None:
     """Run until told to end.
 
+    :param host: empty for all addresses of this machine.
     :param ready: called with the port once requests are taken.
     :raises SystemProblem: ``witness.state``, or ``witness.listen``: the address cannot be used.
     """
@@ -125,9 +147,9 @@ async def serve(
         service = Service(keys, store)
         loop = asyncio.get_running_loop()
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: service, local_addr=(host, port))
+            transport, _ = await loop.create_datagram_endpoint(lambda: service, sock=_listen(host, port))
         except OSError as error:
-            text = f"the witness cannot listen on {host} port {port}: {error.strerror or error}"
+            text = f"the witness cannot listen on {host or 'all addresses'} port {port}: {error.strerror or error}"
             raise SystemProblem(Problem("witness.listen", text, "give an address of this machine: --listen")) from error
         try:
             ready(transport.get_extra_info("sockname")[1])
