@@ -51,7 +51,10 @@ TCP = '<rule port="80" proto="tcp" filter="on_port"/>'
         (vip('<virtual_addr addr="fd00::5" netmask="129"/>', group(TCP)), "vip.bad-netmask"),
         (vip('<virtual_addr addr="fd00::5" netmask="255.255.255.0"/>', group(TCP)), "vip.bad-netmask"),
         (vip('<virtual_addr addr="fd00::5"/><virtual_addr addr="[FD00:0::5]"/>', group(TCP)), "vip.addr-twice"),
-        (vip(rules=group('<rule virtual_addr="fd00::9" proto="tcp" filter="on_addr"/>')), "vip.ipv6"),
+        (
+            vip('<virtual_addr addr="fd00::9"/>', group('<rule virtual_addr="fd00::9" proto="tcp" filter="on_addr"/>')),
+            "vip.ipv6",
+        ),
         (
             '<vip><interface_list><interface><real_interface><virtual_addr addr="10.0.0.5"/></real_interface>'
             '<virtual_interface type="vmac_directed"><virtual_addr addr="10.0.0.6"/></virtual_interface>'
