@@ -6,7 +6,7 @@ container takes any number of any of its elements, and ``problems`` reports one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
@@ -112,6 +112,7 @@ def assemble(elements: Sequence[Element]) -> Schema:
     :raises ConfigError: an element's schema is wrong, its parent is unknown, or its place is taken.
     """
     inside: dict[str, dict[str, str]] = {"service": {}, **{each: {} for each in CONTAINERS}}
+    inside |= {each.tag: {} for each in elements if each.parent == "service" and each.build is not None}
     taken = {("service", each) for each in (*CONTAINERS, "macro", *(tag for tag, _ in OWN))}
     for element in elements:
         if element.parent not in inside:
@@ -122,9 +123,21 @@ def assemble(elements: Sequence[Element]) -> Schema:
         inside[element.parent][element.tag] = _fragment(element)
     service = [MACRO, *(_fragment(Element(tag, "service", xsd)) for tag, xsd in OWN)]
     service += [_fragment(Element(name, "service", _complex(name, inside[name].values()))) for name in CONTAINERS]
-    service.extend(inside["service"].values())
+    service.extend(_hosting(tag, text, inside.get(tag, {})) for tag, text in inside["service"].items())
     whole = _fragment(Element("service", "", _complex("service", service, SERVICE_ATTRIBUTES)))
     return compile_schema(_complex("safe", [MACRO, whole]))
+
+
+def _hosting(tag: str, text: str, guests: Mapping[str, str]) -> str:
+    """An element with those that plugins put inside it."""
+    if not guests:
+        return text
+    element = etree.fromstring(text)
+    choice = element.find(f"{XS}complexType/{XS}choice[@maxOccurs='unbounded']")
+    if choice is None:
+        raise _broken(f"<{tag}> takes no element of another plugin: its children are no unbounded xs:choice")
+    choice.extend(etree.fromstring(each) for each in guests.values())
+    return etree.tostring(element, encoding="unicode")
 
 
 def _complex(name: str, children: Iterable[str], attributes: str = "") -> str:

@@ -30,7 +30,7 @@ def build(node: ElementNode) -> Witness:
     addresses = tuple(each.strip() for each in (node.get("addr") or "").split(",") if each.strip())
     _check_addresses(node, kind, addresses)
     lease = node.duration("lease", "s") or 0.0
-    shortest = 2e9 if kind == "etcd" else SHORTEST  # etcd counts in seconds and gives none shorter
+    shortest = 2e9 if kind == "etcd" else SHORTEST  # etcd gives none shorter
     if not shortest <= lease * 1e9 <= LONGEST:
         text = f"a lease of {lease:g} s cannot be given by {kind}"
         node.problem("witness.lease", text, f"write a value from {shortest / 1e9:g}s to {LONGEST / 1e9:g}s")
