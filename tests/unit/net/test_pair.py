@@ -329,3 +329,34 @@ def test_words_that_cannot_be_read_are_rejected_and_the_next_are_taken(lone):
     assert one.pair.last.says == {"n": 1}
     assert one.beat({"n": 3}, version=3) == []
     assert one.pair.last.says == {"n": 3}
+
+
+def test_once_say_has_returned_no_beat_goes_out_with_older_words():
+    """A secondary that takes back its promise relies on this; here with the real thread, and many beats at any time."""
+    thread = RealtimeThread()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tap:
+        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        tap.bind(("127.2.0.2", 0))
+        tap.settimeout(0.3)
+        port = tap.getsockname()[1]
+        pair = Pair(0, 1, key=KEY, group=GROUP, boot=7, thread=thread, listener=PairListener(*[lambda _: None] * 3))
+        pair.add(Link(0, "a", (socket.AF_INET, ("127.2.0.1", port)), (socket.AF_INET, ("127.2.0.2", port)), 300_000))
+        thread.start(pair)
+        replaced = {}
+        try:
+            for number in range(300):
+                pair.say({"n": number, "filler": "x" * 1500})
+                replaced[number] = time.monotonic_ns()
+                time.sleep(0.0005)
+        finally:
+            thread.stop(pair)
+        beats = 0
+        try:
+            while True:
+                saying = words.decode(wire.unseal(KEY, GROUP, tap.recv(2048)).payload)
+                beats += 1
+                if saying.version in replaced:  # version n+1 carries n, and is replaced when n+1 was said
+                    assert saying.sent < replaced[saying.version]
+        except TimeoutError:
+            pass
+    assert beats > 600
