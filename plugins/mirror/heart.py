@@ -183,8 +183,8 @@ class Heart:
     def answered(self, since: int) -> bool:
         """Whether the other server has spoken after an instant of this server's monotonic clock, in nanoseconds.
 
-        It has when it had heard a beat that this server sent after it. That a beat came in after it shows nothing:
-        it may have waited in a queue.
+        It has when it had heard words that this server sent after it: so this server must have said something new
+        since. That a beat came in after it shows nothing: it may have waited in a queue.
         """
         heard = self._pair.last
         return heard is not None and heard.echo > since

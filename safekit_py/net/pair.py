@@ -5,13 +5,15 @@ the other's datagrams in, as they arrive; calls of ``PairListener`` out, in the 
 
 What is safe to conclude:
 
-- ``Heard.at`` says when something came in. It may have waited on the way, or in a queue while this process stood still.
-- ``Heard.echo`` says when this server sent what the other had heard. So a beat whose echo is not before an instant
-  shows that the other spoke after that instant. Nothing else shows it, least of all after a pause of this server.
+- ``Heard.at`` says when something came in. It may have waited on the way, or in a queue while this process stood still,
+  and this process's other threads need not live: the heartbeat thread goes on without them.
+- ``Heard.echo`` says when this server sent the words that the other had heard last. Repetitions of words do not count:
+  so who wants the echo to go on must say something new, such as a count that its own decisions keep up. An echo not
+  before an instant shows that the other spoke after that instant. Nothing else shows it, least of all after a pause.
 - ``Heard.says`` and ``Heard.echo`` belong together: the other said these words when it had heard that. While newer
   words of it are not whole yet, ``at`` goes on and ``echo`` does not.
 - After ``say`` has returned, no beat goes out with older words. So the older words were never said with an echo of
-  anything heard later than ``last`` shows then: whoever takes back a promise says so first and looks at ``last`` next.
+  words heard later than those that ``last`` shows then: whoever takes back a promise says so first and looks next.
 - Silence is counted only while this server listens: a pause of its own is not the other's silence.
 
 A datagram that is not believed is counted by its reason and changes nothing. The sockets are connected, so the kernel
@@ -44,7 +46,8 @@ class Heard:
     """What the other said last.
 
     :param at: this server's monotonic clock when it came in.
-    :param echo: this server's monotonic clock when it sent the last that the other had heard; 0 for none in this run.
+    :param echo: this server's monotonic clock when it sent the words that the other had heard last; 0 for none in this
+        run.
     """
 
     at: int
@@ -255,14 +258,13 @@ class Pair:
     def _take(self, saying: words.Saying, now: int) -> None:
         new = self._assembler.add(saying)
         if new is not None:
-            self._says = new
+            self._says, self._their_sent = new, max(self._their_sent, saying.sent)
         if saying.boot == self._peers.boot:
             if saying.have == self._version:
                 self._confirmed = saying.have
             if saying.version == self._assembler.have:
                 self._echo = max(self._echo, saying.echo)
-        if self._says is not None:  # what is not shown by last is not echoed either
-            self._their_sent = max(self._their_sent, saying.sent)
+        if self._says is not None:
             self._last = Heard(now, self._says, self._echo)
             if new is not None:
                 self._listener.on_words(self._last)

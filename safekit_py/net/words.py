@@ -37,7 +37,7 @@ class Saying:
 
     :param sent: the sender's monotonic clock when it was sent.
     :param boot: the boot of the receiver that the sender believes, 0 before any.
-    :param echo: the greatest ``sent`` that it has heard of that boot, 0 before any.
+    :param echo: the ``sent`` with which the newest words of that boot became whole, 0 before any.
     :param version: number of the sender's words, from 1.
     :param have: number of the receiver's words that the sender has as a whole, 0 before any.
     :param parts: pieces that make up the words; 0 when this heartbeat brings none.

@@ -264,6 +264,20 @@ def test_an_other_that_does_not_listen_does_not_disturb(lone):
     assert one.sayings()
 
 
+def test_repeated_words_are_echoed_as_they_were_first_heard(lone):
+    """Else a server whose thread beats on, and that decides nothing any more, would seem to be alive to itself."""
+    one = lone()
+    one.pair.say({})
+    assert one.beat({"tick": 1}, sent=500) == []
+    assert one.beat({"tick": 1}, sent=700) == []
+    assert one.beat(sent=800) == []
+    one.pulse()
+    assert {each.echo for each in one.sayings()} == {500, 0}
+    assert one.beat({"tick": 2}, sent=900, version=2) == []
+    one.pulse()
+    assert {each.echo for each in one.sayings()} == {900}
+
+
 def test_in_one_way_loss_the_echo_stands_still_while_the_beats_go_on(lone):
     one = lone()
     one.pair.say({"n": 1})

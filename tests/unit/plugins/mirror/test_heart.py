@@ -120,6 +120,10 @@ def test_each_hears_what_the_other_says_and_when_it_was_heard(tmp_path):
         async with both(tmp_path, on_sent=sent.append) as two:
             one, other = two.hearts["one"], two.hearts["two"]
             mark = time.monotonic_ns()
+            await asyncio.sleep(4 * PULSE)
+            assert not one.answered(mark), "repeated words are no sign of who says them"
+            one.say({"state": "PRIM", "tick": 1})
+            other.say({"state": "SECOND", "tick": 1})
             await until(lambda: one.answered(mark) and other.answered(mark))
             beat = one.last()
             assert mark < beat.echo <= beat.at <= time.monotonic_ns()
@@ -191,6 +195,8 @@ def test_a_server_that_begins_anew_is_seen_at_once_and_its_old_words_end(tmp_pat
             assert time.monotonic() - began < 1, "two pulses, and the noise of this machine"
             assert two.hearts["one"].last().at > old.at
             mark = time.monotonic_ns()
+            for heart in two.hearts.values():
+                heart.say({"tick": 2})
             await until(lambda: two.hearts["two"].answered(mark) and two.hearts["one"].answered(mark))
 
     run(scenario())
@@ -314,7 +320,7 @@ def test_a_stopped_server_is_missed_and_knows_its_own_pause_when_it_goes_on(tmp_
             other.send_signal(signal.SIGSTOP)
             await until(lambda: one.silence() > 0.3)
             assert time.monotonic_ns() - stopped < 2_000_000_000
-            assert not one.answered(time.monotonic_ns() - 200_000_000)
+            one.say({"tick": 2})
             await asyncio.sleep(1)
             mark = time.monotonic_ns()
             other.send_signal(signal.SIGCONT)
@@ -322,6 +328,8 @@ def test_a_stopped_server_is_missed_and_knows_its_own_pause_when_it_goes_on(tmp_
             other.stdin.flush()
             silence, _ = (await asyncio.to_thread(answer, other)).split()
             assert float(silence) < 0.5, "it takes its own pause of more than a second for this server's silence"
+            assert not one.answered(mark)
+            one.say({"tick": 3})
             await until(lambda: one.answered(mark))
             await until(lambda: one.silence() < 0.2)
         finally:
