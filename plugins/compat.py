@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from safekit_py.api import Element, hookimpl
 
 NOTES = {
-    ("heart", "service"): "heartbeats between two servers come with the module type mirror",
-    ("rfs", "service"): "its directories are not replicated; replication comes with the module type mirror",
     ("vhost", "service"): "the application sees the server's own host name",
 }
 """Tag and parent to what the user must know."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from safekit_py.api import Element, ElementNode
+from safekit_py.api import Element, ElementNode, hookimpl
 
 from .model import Heart, Heartbeat, Replicated, Rfs
 from .schema import FOREIGN, HEART_XSD, RFS_XSD
@@ -176,3 +177,9 @@ ELEMENTS = (
     Element("rfs", "service", RFS_XSD, build_rfs),
     witness.ELEMENT,
 )
+
+
+@hookimpl
+def safekit_elements() -> Iterable[Element]:
+    """``<heart>`` with its ``<witness>``, and ``<rfs>``."""
+    return ELEMENTS

@@ -1,24 +1,31 @@
-"""What the mirror contributes: its elements, the module type, and the checkers of its interfaces and addresses."""
+"""What the mirror contributes besides its elements: the module type, and the checkers of its virtual addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safekit_py.api import Element, ModuleType, hookimpl
+from safekit_py.api import CheckerType, ModuleContext, ModuleType, hookimpl
 
-from . import elements
+from ..checkers.ip import IpChecker
+from ..vip import checks
 from .type import MirrorType
 
 MIRROR = MirrorType()
 
 
 @hookimpl
-def safekit_elements() -> Iterable[Element]:
-    """``<heart>`` and ``<rfs>``."""
-    return elements.ELEMENTS
-
-
-@hookimpl
 def safekit_module_types() -> Iterable[ModuleType]:
     """The type ``mirror``."""
     return (MIRROR,)
+
+
+@hookimpl
+def safekit_checkers() -> Iterable[CheckerType]:
+    """``check="on"`` of ``<virtual_addr>``: on the primary, and lost only to a machine that is not the other server."""
+    return (CheckerType("mirror_addr", _addresses),)
+
+
+def _addresses(context: ModuleContext) -> Iterable[IpChecker]:
+    if context.config.service.mode != MIRROR.name:
+        return ()
+    return checks.addresses(context, dict, "mirror")
