@@ -6,9 +6,9 @@ container takes any number of any of its elements, and ``problems`` reports one 
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
@@ -19,7 +19,7 @@ from safekit_py.model.plugin import Element
 
 TYPES = f"""
 <xs:simpleType name="sk-duration"><xs:restriction base="xs:string">
-  <xs:minLength value="1"/><xs:pattern value={quoteattr(durations.PATTERN)}/></xs:restriction></xs:simpleType>
+  <xs:minLength value="1"/><xs:pattern value="{html.escape(durations.PATTERN)}"/></xs:restriction></xs:simpleType>
 <xs:simpleType name="sk-onoff"><xs:restriction base="xs:string">
   <xs:enumeration value="on"/><xs:enumeration value="off"/></xs:restriction></xs:simpleType>
 <xs:simpleType name="sk-port"><xs:restriction base="xs:unsignedShort"><xs:minInclusive value="1"/></xs:restriction>
