@@ -17,7 +17,6 @@ from .image import ImageFile
 from .request import Image, Request
 from .start import Start
 
-
 NOT_YET = 0.005  # seconds between two looks whether the volumes are mounted
 
 

@@ -45,6 +45,11 @@ def fallocate(fd: int, mode: int, offset: int, size: int) -> None:
     _check(LIBC.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(size)), "fallocate")
 
 
+def syncfs(fd: int) -> None:
+    """All of the file system that the descriptor belongs to is on its disk."""
+    _check(LIBC.syncfs(fd), "syncfs")
+
+
 def die_with_parent(parent: int, signal: int) -> None:
     """This process gets the signal when its parent ends; for the child after a fork."""
     _check(LIBC.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")

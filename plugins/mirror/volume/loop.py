@@ -1,0 +1,92 @@
+"""Loop devices: a file as a block device, with direct I/O, and gone by itself when its last user is.
+
+A device is found by a tag that it was given, never by a path: paths differ between mount namespaces, and the
+file system of the file behind it may be dead.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+CLR_FD, GET_STATUS, SET_CAPACITY, CONFIGURE, GET_FREE = 0x4C01, 0x4C05, 0x4C07, 0x4C0A, 0x4C82
+READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
+INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")  # loop_info64
+CONFIG = struct.Struct(f"=II{INFO.size}s64x")
+SECTOR = 512  # logical block: what applications that read and write directly expect of any disk
+TRIES = 64
+READ_AHEAD = 4096  # KiB: requests as large as FUSE takes, several at a time
+
+
+def attach(file: Path, tag: str, *, read_only: bool = False) -> tuple[Path, int]:
+    """A free loop device with this file behind it.
+
+    :param tag: by which :func:`devices` finds it; at most 63 bytes.
+    :returns: the device, and an open descriptor of it: the device goes when it and all mounts of it are closed.
+    :raises OSError: also EBUSY when others took every free device first.
+    """
+    mode = os.O_RDONLY if read_only else os.O_RDWR
+    backing = os.open(file, mode | os.O_CLOEXEC)
+    try:
+        for _ in range(TRIES):
+            with Path("/dev/loop-control").open("rb") as control:
+                number = fcntl.ioctl(control, GET_FREE)
+            device = Path(f"/dev/loop{number}")
+            if not device.exists():  # a machine without devtmpfs, as a container
+                with suppress(FileExistsError):
+                    os.mknod(device, 0o600 | 0o060000, os.makedev(7, number))
+            fd = os.open(device, mode | os.O_CLOEXEC)
+            flags = AUTOCLEAR | DIRECT_IO | (READ_ONLY if read_only else 0)
+            info = INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, tag.encode(), b"", b"", 0, 0)
+            try:
+                fcntl.ioctl(fd, CONFIGURE, CONFIG.pack(backing, SECTOR, info))
+            except OSError as error:
+                os.close(fd)
+                if error.errno == errno.EBUSY:  # somebody else took it in between
+                    continue
+                raise
+            with suppress(OSError):
+                Path(f"/sys/block/{device.name}/queue/read_ahead_kb").write_text(str(READ_AHEAD), encoding="ascii")
+            return device, fd
+    finally:
+        os.close(backing)
+    raise OSError(errno.EBUSY, "no loop device is free")
+
+
+def devices(tag: str) -> Iterator[Path]:
+    """The loop devices that were given this tag."""
+    for entry in sorted(Path("/sys/block").glob("loop*")):
+        if not (entry / "loop").exists():
+            continue
+        with suppress(OSError):
+            fd = os.open(f"/dev/{entry.name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = INFO.unpack(fcntl.ioctl(fd, GET_STATUS, bytes(INFO.size)))[9]
+            finally:
+                os.close(fd)
+            if found.rstrip(b"\0") == tag.encode():
+                yield Path("/dev", entry.name)
+
+
+def detach(device: Path) -> None:
+    """Take the file away; while the device is mounted, that happens when it is not any more."""
+    with suppress(OSError):
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, CLR_FD)
+        finally:
+            os.close(fd)
+
+
+def grown(device: Path) -> None:
+    """The file behind the device has become larger: so does the device."""
+    fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, SET_CAPACITY)
+    finally:
+        os.close(fd)
