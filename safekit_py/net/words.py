@@ -3,9 +3,10 @@
     sent 8 | echoed boot 8 | echo 8 | version 8 | have 8 | part 2 | parts 2 | piece
 
 This is the payload of a datagram of ``net.wire`` of the kind ``BEAT``. Each is a heartbeat by itself. The sender's
-words are JSON, numbered anew at each change, and cut into pieces that fit every usual MTU: a datagram of 30,000 bytes
-would be lost with any one of its fragments, and many firewalls let no fragments through. A piece that is lost comes
-again until the other says that it has the whole (``have``); then heartbeats carry no piece (``parts`` is 0).
+words are JSON, numbered anew at each change, compressed (zlib), and cut into pieces that fit every usual MTU. One
+datagram of 30,000 bytes would be lost with any of its fragments, and many firewalls let no fragments through. A piece
+that is lost comes again until the other says that it has the whole (``have``); then heartbeats carry no piece
+(``parts`` is 0).
 
 Invariants, held by tests/unit/net/test_words.py: whatever bytes come in, decoding ends with a value or with
 ``Rejected("malformed")``; words that come out are those that went in, in whatever order and however often the pieces
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,9 +25,10 @@ from typing import Any, NoReturn
 from safekit_py.net.wire import Rejected
 
 BEAT = 6  # kind of datagram; those of net.wire end at 5
-MAX_WORDS = 30_000  # bytes
+MAX_WORDS = 30_000  # bytes of JSON
 PIECE = 1200  # bytes in one datagram
-MAX_PARTS = MAX_WORDS // PIECE
+MAX_PARTS = MAX_WORDS // PIECE + 1  # what cannot be compressed grows by a few bytes
+LEVEL = 1  # of compression: the words are small and change often
 MAX_DEPTH = 16  # of nested values
 
 _HEAD = struct.Struct("!QQQQQHH")
@@ -79,7 +82,7 @@ def decode(payload: bytes) -> Saying:
 
 
 def pack(words: Mapping[str, Any]) -> bytes:
-    """Words as JSON; whatever is no JSON value raises TypeError or ValueError.
+    """Words as compressed JSON; whatever is no JSON value raises TypeError or ValueError.
 
     :raises ValueError: they are longer than ``MAX_WORDS`` or nested deeper than ``MAX_DEPTH``.
     """
@@ -88,7 +91,7 @@ def pack(words: Mapping[str, Any]) -> bytes:
         raise ValueError(f"{len(data)} bytes; {MAX_WORDS} are possible")
     if _deeper(words, MAX_DEPTH):
         raise ValueError(f"values are nested more than {MAX_DEPTH} deep")
-    return data
+    return zlib.compress(data, LEVEL)
 
 
 def unpack(data: bytes) -> Mapping[str, Any]:
@@ -96,9 +99,13 @@ def unpack(data: bytes) -> Mapping[str, Any]:
 
     :raises Rejected: malformed.
     """
+    unzip = zlib.decompressobj()
     try:
-        words = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        text = unzip.decompress(data, MAX_WORDS + 1)
+        if len(text) > MAX_WORDS or not unzip.eof or unzip.unused_data:
+            raise Rejected("malformed")
+        words = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError, zlib.error):
         raise Rejected("malformed") from None
     if not isinstance(words, dict) or _deeper(words, MAX_DEPTH):
         raise Rejected("malformed")
@@ -106,7 +113,7 @@ def unpack(data: bytes) -> Mapping[str, Any]:
 
 
 def pieces_of(data: bytes) -> list[bytes]:
-    """Packed words cut for the wire; they are at least ``{}``."""
+    """Packed words cut for the wire; they are never empty."""
     return [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
 
 

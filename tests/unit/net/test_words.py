@@ -1,6 +1,9 @@
 """The words of two servers on the wire: vectors, round trips in any order, and every kind of damage."""
 
+import base64
+import hashlib
 import json
+import zlib
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,12 @@ from hypothesis import strategies as st
 
 from safekit_py.net import wire, words
 from safekit_py.net.words import Assembler, Saying
+
+
+def noise(size):
+    """Text that cannot be made much shorter."""
+    return base64.b85encode(hashlib.shake_256(b"words").digest(size)).decode()[:size]
+
 
 U64 = st.integers(0, 2**64 - 1)
 JSON = st.recursive(
@@ -53,14 +62,14 @@ def test_a_heartbeat_comes_back_as_it_was(sent, boot, echo, version, have):
 
 @given(WORDS, st.data())
 def test_words_come_back_whole_in_whatever_order_and_however_often_the_pieces_come(said, data):
-    packed = words.pack({**said, "filler": "x" * data.draw(st.integers(0, 4000))})
+    packed = words.pack({**said, "filler": noise(data.draw(st.integers(0, 6000)))})
     sayings = [words.decode(words.encode(each)) for each in sayings_of(packed)]
     order = data.draw(st.permutations(sayings * 2))
     assembler, found = Assembler(), []
     for each in order:
         if (whole := assembler.add(each)) is not None:
             found.append(whole)
-    assert found == [json.loads(packed)]
+    assert found == [json.loads(zlib.decompress(packed))]
     assert assembler.have == 1
 
 
@@ -72,8 +81,9 @@ def test_whatever_bytes_come_decoding_ends(data):
 
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_whatever_words_come_they_are_an_object_or_malformed(data):
-    found = value_or_malformed(words.unpack, data)
-    assert found is None or isinstance(found, dict)
+    for each in (data, zlib.compress(data)):
+        found = value_or_malformed(words.unpack, each)
+        assert found is None or isinstance(found, dict)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,16 @@ def test_whatever_words_come_they_are_an_object_or_malformed(data):
 )
 def test_words_that_are_none_are_malformed(data):
     with pytest.raises(wire.Rejected, match="malformed"):
-        words.unpack(data)
+        words.unpack(zlib.compress(data))
+
+
+def test_compressed_words_are_read_within_bounds():
+    good = words.pack({"a": 1})
+    assert words.unpack(good) == {"a": 1}
+    bomb = zlib.compress(b'{"a":"' + b"x" * 100_000_000 + b'"}', 9)
+    for bad in (bomb, good[:-1], good + b"x", b"", b'{"a":1}', zlib.compress(b" " * 30_001)):
+        with pytest.raises(wire.Rejected, match="malformed"):
+            words.unpack(bad)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +134,7 @@ def test_a_heartbeat_that_lies_about_its_pieces_is_malformed(bad):
 
 
 def test_newer_words_replace_unfinished_ones_and_older_ones_are_left_alone():
-    old, new = (words.pack({"n": n, "x": "y" * 3000}) for n in (1, 2))
+    old, new = (words.pack({"n": n, "x": noise(4000)}) for n in (1, 2))
     assembler = Assembler()
     first, *rest = sayings_of(old, 1)
     assert assembler.add(first) is None
@@ -131,16 +150,22 @@ def test_newer_words_replace_unfinished_ones_and_older_ones_are_left_alone():
 def test_words_that_cannot_be_read_are_not_confirmed():
     assembler = Assembler()
     with pytest.raises(wire.Rejected):
-        assembler.add(Saying(1, 2, 3, 7, 0, 0, 1, b"[]"))
+        assembler.add(Saying(1, 2, 3, 7, 0, 0, 1, zlib.compress(b"[]")))
     assert assembler.have == 0
-    assert assembler.add(Saying(1, 2, 3, 8, 0, 0, 1, b"{}")) == {}
+    assert assembler.add(Saying(1, 2, 3, 8, 0, 0, 1, words.pack({}))) == {}
 
 
 def test_the_largest_words_fit_and_no_larger_ones():
-    most = {"x": "y" * (words.MAX_WORDS - len('{"x":""}'))}
-    data = words.pack(most)
-    assert len(data) == words.MAX_WORDS
-    assert all(len(words.encode(s)) + 66 <= wire.MAX_DATAGRAM for s in sayings_of(data))
+    size = words.MAX_WORDS - len('{"x":""}')
+    for most in ({"x": "y" * size}, {"x": noise(size).replace('"', "'").replace("\\", "/")}):
+        data = words.pack(most)
+        sayings = sayings_of(data)
+        assert all(len(words.encode(each)) + 66 <= wire.MAX_DATAGRAM for each in sayings)
+        assembler = Assembler()
+        found = [assembler.add(words.decode(words.encode(each))) for each in sayings]
+        assert found[-1] == most
+    least = [Saying(1, 2, 3, 1, 4, n, words.MAX_PARTS, b"x" * words.PIECE) for n in range(words.MAX_PARTS)]
+    assert len(zlib.compress(hashlib.shake_256(b"").digest(words.MAX_WORDS), words.LEVEL)) <= len(least) * words.PIECE
     with pytest.raises(ValueError, match="30001"):
         words.pack({"x": most["x"] + "y"})
     with pytest.raises(ValueError, match="nested"):
