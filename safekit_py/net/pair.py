@@ -191,7 +191,7 @@ class Pair:
     def _send(self, link: Link, now: int) -> bool:
         """One heartbeat on one LAN; whether it went out."""
         pieces: list[tuple[int, bytes]] = []
-        if self._confirmed != self._version and now >= link.repeat:
+        if self._confirmed != self._version and now + link.pulse // 2 >= link.repeat:  # at the nearest pulse
             pieces = list(enumerate(self._mine))
             link.repeat = now + REPEAT
         boot, before = self._peers.boot_of(self._other), link.sent
