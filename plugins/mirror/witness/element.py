@@ -6,7 +6,7 @@ from safekit_py.api import Element, ElementNode
 
 from ..model import Witness
 from .addresses import endpoint
-from .protocol import LONGEST, SHORTEST
+from .protocol import LONGEST
 
 FILES = {"safekit": ("key",), "etcd": ("ca", "cert", "keyfile")}
 """By kind the attributes that name files."""
@@ -30,7 +30,7 @@ def build(node: ElementNode) -> Witness:
     addresses = tuple(each.strip() for each in (node.get("addr") or "").split(",") if each.strip())
     _check_addresses(node, kind, addresses)
     lease = node.duration("lease", "s") or 0.0
-    shortest = 2e9 if kind == "etcd" else SHORTEST  # etcd gives none shorter
+    shortest = 2e9 if kind == "etcd" else 1e9  # whole seconds are written, and etcd gives none shorter
     if not shortest <= lease * 1e9 <= LONGEST:
         text = f"a lease of {lease:g} s cannot be given by {kind}"
         node.problem("witness.lease", text, f"write a value from {shortest / 1e9:g}s to {LONGEST / 1e9:g}s")
