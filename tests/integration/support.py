@@ -12,7 +12,7 @@ from safekit_py.model.paths import Paths
 VIP = "10.77.0.100"
 
 
-def wait_for(what, limit=20.0, every=0.1):
+def wait_for(what, limit=40.0, every=0.1):
     """The first true value of ``what()``; fails with the last one after ``limit`` seconds."""
     end = time.monotonic() + limit
     while True:

@@ -1,6 +1,7 @@
 """The lab itself: its hosts, its network and its faults, and that nothing of it is left behind."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ def fresh():
     return f"u{uuid.uuid4().hex[:6]}"
 
 
-def wait(what, limit=15.0):
+def wait(what, limit=60.0):
     end = time.monotonic() + limit
     while not what():
         assert time.monotonic() < end, "not seen in time"
@@ -64,15 +65,22 @@ def inodes(lab):
     return {Path(f"/proc/{init.pid}/ns/{kind}").stat().st_ino for init in lab._record.inits.values() for kind in kinds}
 
 
-def in_use():
-    """The namespaces that any process of this machine is in."""
+def in_use(until=math.inf):
+    """The namespaces that any process of this machine is in, of those that began ``until`` then, seconds since boot:
+    the kernel gives the number of a namespace that is gone to the next one, which may be another test's."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/ns/*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.add(path.stat().st_ino)
+            began = int((process / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            if began <= until:
+                found |= {each.stat().st_ino for each in (process / "ns").iterdir()}
         except OSError:
             continue
     return found
+
+
+def now():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_hosts_are_apart_from_this_machine(lab):
@@ -199,8 +207,9 @@ def test_another_lab_stands_beside_it_and_leaves_nothing(lab):
         assert reaches(lab, "client1", 11)
         spaces, folder = inodes(other), other.root("server1").parent
         assert spaces <= in_use()
+        ended = now()
     assert not folder.exists()
-    wait(lambda: not spaces & in_use())  # until this machine's first process has reaped the hosts' own
+    wait(lambda: not spaces & in_use(ended))  # until this machine's first process has reaped the hosts' own
     assert reaches(lab, "client1", 11)
 
 
@@ -235,11 +244,12 @@ def test_an_interrupted_owner_leaves_nothing(number):
         assert owner.stdout.readline() == b"up\n"
         lab = Lab.open(name)
         spaces, inits = inodes(lab), list(lab._record.inits.values())
+        ended = now()
         owner.send_signal(number)
         owner.wait(10)
     wait(lambda: not (registry.BASE / name).exists())
     assert not any(each.alive for each in inits)
-    wait(lambda: not spaces & in_use())
+    wait(lambda: not spaces & in_use(ended))
     mounts = Path("/proc/self/mountinfo").read_text()
     assert name not in mounts
 

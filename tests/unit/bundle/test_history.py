@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -165,6 +166,10 @@ def test_a_writer_killed_anywhere_leaves_whole_ones_only(history, paths, tmp_pat
     for _ in range(3):
         writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
         writer.stdout.readline()
+        end = time.monotonic() + 30
+        while len(history.versions()) <= KEPT:
+            assert time.monotonic() < end
+            time.sleep(0.01)
         with pytest.raises(subprocess.TimeoutExpired):
             writer.wait(0.15)
         writer.kill()
