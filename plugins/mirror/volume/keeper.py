@@ -32,7 +32,7 @@ from .request import VolumeFile
 from .start import Start
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
-DEATHS, WITHIN, PAUSE = 5, 10.0, 5.0  # deaths within seconds after which the keeper waits so many seconds
+WITHIN, PAUSE = 10.0, 5.0  # seconds: more deaths than the plan has within one, and the keeper waits for the other
 LINE = 1 << 16  # bytes of one command at most
 RUNNING = 3  # exit code: this module has a keeper
 
@@ -47,6 +47,7 @@ class Plan:
     :param worker: the Python module whose ``run`` is the worker.
     :param volumes: name and size of each.
     :param options: passed to the worker.
+    :param deaths: of the worker within ten seconds, after which it is waited for.
     """
 
     module: str
@@ -55,6 +56,7 @@ class Plan:
     worker: str
     volumes: tuple[tuple[str, int], ...]
     options: Mapping[str, Any]
+    deaths: int = 5
 
     @classmethod
     def read(cls, text: str) -> Plan:
@@ -150,7 +152,7 @@ class Keeper:
         now = time.monotonic()
         self._deaths = [at for at in self._deaths if now - at < WITHIN] + [now]
         self.restarts += 1
-        often = len(self._deaths) > DEATHS
+        often = len(self._deaths) > self.plan.deaths
         if often:
             self._again_at = now + PAUSE
         else:

@@ -1,0 +1,149 @@
+"""The wire format of replication: a fixed header and a payload, over one ordered TCP connection.
+
+    magic 2 | kind 1 | volume 1 | length of the payload 4 | size 4 | number 8 | offset 8      (little-endian)
+
+Pure but for ``Reader.read``. What cannot be is refused with ``WireError`` before anything is done with it.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from .request import LARGEST
+
+MAGIC = 0x5A4B
+HEAD = struct.Struct("<HBBIIQQ")
+MAX_PAYLOAD = LARGEST + (64 << 10)  # bytes
+ROOM = 4 * MAX_PAYLOAD  # bytes of the receive buffer
+MAX_WORDS = 4 << 20  # bytes of JSON that a frame of words may hold, over several payloads
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    AUTH = 1  # JSON: proof of the cluster key
+    HELLO = 2  # JSON: what each side has
+    WRITE = 3
+    DISCARD = 4
+    ZERO = 5
+    FLUSH = 6
+    ACK = 7  # everything up to this number is in the page cache there
+    FLUSHED = 8  # the flush of this number is done there
+    PING = 9
+    BEGIN = 10  # the image begins to change into the primary's
+    ASK = 11  # for the hashes of the blocks of a range
+    HASHES = 12
+    FINE = 13  # for the hashes of the pieces of some blocks of a range
+    FINES = 14
+    FILL = 15  # what differs, and its content
+    FILL_ZSTD = 16  # the same, compressed
+    HOLE = 17  # what differs, and is zeros
+    SYNCED = 18  # JSON: the primary's generation; both images are the same from here on
+    SYNCED_OK = 19
+    EJECT = 20  # JSON: the secondary cannot go on, and why
+    CLEAR = 21  # these zones are the same on both disks
+
+
+WORDS = (Kind.AUTH, Kind.HELLO, Kind.SYNCED, Kind.EJECT)
+
+
+class WireError(ConnectionError):
+    """Bytes that are no frame; the connection is closed."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """One frame; its payload is valid until more is read."""
+
+    kind: Kind
+    volume: int
+    number: int
+    offset: int
+    size: int
+    payload: memoryview
+
+    def words(self) -> dict[str, Any]:
+        """The payload of a frame of words."""
+        try:
+            found = json.loads(bytes(self.payload))
+        except ValueError:
+            raise WireError("a frame of words holds no JSON") from None
+        if not isinstance(found, dict):
+            raise WireError("a frame of words holds no object")
+        return found
+
+
+def head(kind: Kind, volume: int, length: int, size: int, number: int, offset: int) -> bytes:
+    """The header of a frame."""
+    return HEAD.pack(MAGIC, kind, volume, length, size, number, offset)
+
+
+def words(kind: Kind, values: Mapping[str, Any]) -> bytes:
+    """A whole frame of words."""
+    text = json.dumps(values).encode()
+    if len(text) > MAX_PAYLOAD:
+        raise ValueError(f"{len(text)} bytes are too many for one frame")
+    return head(kind, 0, len(text), 0, 0, 0) + text
+
+
+def decode(data: memoryview) -> tuple[Frame | None, int]:
+    """The first frame of some bytes, and how many bytes it took; (None, 0) when it is not complete.
+
+    :raises WireError: they begin with no frame.
+    """
+    if len(data) < HEAD.size:
+        return None, 0
+    magic, kind, volume, length, size, number, offset = HEAD.unpack_from(data)
+    if magic != MAGIC or not 1 <= kind <= Kind.CLEAR:
+        raise WireError("bytes that are no frame")
+    if length > MAX_PAYLOAD:
+        raise WireError(f"a frame of {length} bytes")
+    if kind == Kind.WRITE and size != length:
+        raise WireError(f"a write of {size} bytes with {length}")
+    end = HEAD.size + length
+    if len(data) < end:
+        return None, 0
+    return Frame(Kind(kind), volume, number, offset, size, data[HEAD.size : end]), end
+
+
+class Reader:
+    """Frames out of a non-blocking socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._memory = memoryview(mmap.mmap(-1, ROOM))
+        self._start = self._end = 0
+
+    def read(self) -> Iterator[Frame]:
+        """What has arrived: one look at the socket, and every frame that is complete.
+
+        :raises ConnectionError: the other side has closed, or sent what is no frame.
+        """
+        if ROOM - self._end < MAX_PAYLOAD + HEAD.size:
+            rest = bytes(self._memory[self._start : self._end])
+            self._memory[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        try:
+            count = self._socket.recv_into(self._memory[self._end :])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ConnectionError(error.errno, error.strerror) from None
+        if count == 0:
+            raise ConnectionError("the other side has closed the connection")
+        self._end += count
+        while True:
+            frame, took = decode(self._memory[self._start : self._end])
+            if frame is None:
+                break
+            self._start += took
+            yield frame
+        if self._start == self._end:
+            self._start = self._end = 0

@@ -1,0 +1,279 @@
+"""The secondary's side: what the primary sends is done on the images here, in its order.
+
+Invariants: a zone is marked on disk before it is written; the generation says that this server is not up to date from
+before the first byte of a resynchronisation until the primary's word that everything was sent, and then only after all
+of it is on disk here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from .. import generation as gen
+from ..generation import Generation
+from .catchup import fine
+from .flusher import Flusher
+from .frames import Frame, Kind, WireError
+from .hashes import digests
+from .image import ImageFile
+from .link import Link
+from .request import LARGEST
+from .zones import ZONE, ZoneMap, zones_of
+
+
+class Secondary:
+    """The volumes of one module on their secondary.
+
+    :param open_images: makes the images fit the primary's sizes; returns images and maps.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        *,
+        open_images: Callable[[Sequence[int]], tuple[Sequence[ImageFile], Sequence[ZoneMap], Flusher]],
+        store: Callable[[Generation], None],
+        tell: Callable[[str, str, Mapping[str, Any]], None],
+        aside: Path | None,
+        fullsync: bool,
+    ) -> None:
+        self.generation, self._open, self._store, self._tell = generation, open_images, store, tell
+        self._fullsync, self._aside = fullsync, aside
+        self._asides: dict[int, int] = {}
+        self.images: Sequence[ImageFile] = ()
+        self.maps: Sequence[ZoneMap] = ()
+        self.flusher: Flusher | None = None
+        self.link: Link | None = None
+        self.session_id = ""
+        self._sync = "none"
+        self._seen = self._said = 0
+        self.received = 0
+        self.synced = False
+        self._zstd = zstandard.ZstdDecompressor()
+
+    def connected(self, link: Link) -> None:
+        """The primary has connected."""
+        self.link = link
+
+    def greet(self) -> None:
+        """The primary speaks first."""
+
+    def take_frames(self, frames: Sequence[Frame] | Any) -> None:
+        """What the primary sent; acknowledged once for all that came together.
+
+        :raises ConnectionError: it makes no sense, or this server's disk refuses it.
+        """
+        link = self.link
+        assert link is not None
+        for frame in frames:
+            try:
+                self._take(link, frame)
+            except OSError as error:
+                if isinstance(error, ConnectionError):
+                    raise
+                self._eject(link, f"{error.strerror or error}")
+        if self._seen > self._said:
+            self._said = self._seen
+            link.frame(Kind.ACK, number=self._seen)
+        link.flush()
+
+    def _take(self, link: Link, frame: Frame) -> None:
+        kind = frame.kind
+        if kind in (Kind.WRITE, Kind.DISCARD, Kind.ZERO):
+            image = self._image(frame)
+            self._mark(frame)
+            if kind is Kind.WRITE:
+                image.write(frame.offset, frame.payload)
+                self._wrote(frame.volume, frame.size)
+            else:
+                (image.discard if kind is Kind.DISCARD else image.zero)(frame.offset, frame.size)
+                self._wrote(frame.volume, 0)
+            self._seen = max(self._seen, frame.number)
+        elif kind is Kind.FLUSH:
+            self._flush(link, frame.number)
+        elif kind is Kind.ASK:
+            image = self._image(frame)
+            link.frame(Kind.HASHES, volume=frame.volume, offset=frame.offset,
+                       payload=digests(image, frame.offset, frame.size))  # fmt: skip
+        elif kind is Kind.FINE:
+            image = self._image(frame)
+            link.frame(Kind.FINES, volume=frame.volume, offset=frame.offset,
+                       payload=fine(image, frame.offset, frame.payload))  # fmt: skip
+        elif kind in (Kind.FILL, Kind.FILL_ZSTD, Kind.HOLE):
+            self._fill(frame)
+        elif kind is Kind.CLEAR:
+            self.maps[self._checked(frame)].clear((frame.offset // ZONE,))
+        elif kind is Kind.BEGIN:
+            self._begin()
+        elif kind is Kind.SYNCED:
+            self._end(link, frame.words())
+        elif kind is Kind.HELLO:
+            self._hello(link, frame.words())
+        else:
+            raise WireError(f"a primary says nothing like {kind.name}")
+
+    def _checked(self, frame: Frame) -> int:
+        if frame.volume >= len(self.images):
+            raise WireError(f"there is no volume {frame.volume}")
+        return frame.volume
+
+    def _image(self, frame: Frame) -> ImageFile:
+        image = self.images[self._checked(frame)]
+        if frame.offset + frame.size > image.size:
+            raise WireError("a range beyond the end of the volume")
+        return image
+
+    def _mark(self, frame: Frame) -> None:
+        self.maps[frame.volume].mark(zones_of(frame.offset, frame.size))
+
+    def _wrote(self, volume: int, size: int) -> None:
+        if self.flusher is not None:
+            self.flusher.wrote(volume, size)
+
+    def _flush(self, link: Link, number: int) -> None:
+        self._seen = max(self._seen, number)
+        if self._sync == "second":
+            link.frame(Kind.FLUSHED, number=number)
+            link.flush()
+
+        def done(error: OSError | None) -> None:
+            if self.link is not link:
+                return
+            if error is not None:
+                self._eject(link, f"{error.strerror or error}")
+            elif self._sync != "second":
+                link.frame(Kind.FLUSHED, number=number)
+                link.flush()
+
+        if self.flusher is not None:
+            self.flusher.flush([done])
+
+    # --- resynchronisation ----------------------------------------------------------------------
+
+    def _hello(self, link: Link, said: Mapping[str, Any]) -> None:
+        sizes = [int(size) for size in said["volumes"]]
+        theirs = Generation.from_dict(said["generation"])
+        self._sync = str(said.get("sync", "none"))
+        relation = gen.compare(self.generation, theirs)
+        allowed = relation.kind in ("none", "same", "theirs") or self._fullsync
+        if not allowed and not (self._aside is not None and relation.kind == "diverged"):
+            self._eject(link, f"the data of the two servers are {relation.kind}")
+            return
+        resume = bool(said.get("session")) and said.get("session") == self.session_id
+        if not resume:
+            self.session_id = ""
+        self.images, self.maps, self.flusher = self._open(sizes)
+        link.say(
+            Kind.HELLO,
+            {
+                "generation": self.generation.as_dict(),
+                "marks": [_bits(each) for each in self.maps],
+                "session": self.session_id,
+                "resume": resume,
+                "fullsync": self._fullsync,
+            },
+        )
+
+    def _begin(self) -> None:
+        self.synced = False
+        self._set(gen.resyncing(self.generation))
+        self.received = 0
+        self._tell("connected", "resynchronisation begins", {})
+
+    def _fill(self, frame: Frame) -> None:
+        image = self._image(frame)
+        self._mark(frame)
+        self._keep_aside(image, frame)
+        if frame.kind is Kind.HOLE:
+            image.discard(frame.offset, frame.size)
+        else:
+            data: bytes | memoryview = frame.payload
+            if frame.kind is Kind.FILL_ZSTD:
+                if frame.size > LARGEST:
+                    raise WireError("a range that is too large")
+                data = self._zstd.decompress(bytes(frame.payload), max_output_size=frame.size)
+            if len(data) != frame.size:
+                raise WireError(f"a range of {frame.size} bytes with {len(data)}")
+            image.write(frame.offset, data)
+        self._wrote(frame.volume, frame.size)
+        self.received += frame.size
+
+    def _keep_aside(self, image: ImageFile, frame: Frame) -> None:
+        """What only this server has is kept before it is overwritten, at the same place of a sparse file."""
+        if self._aside is None:
+            return
+        if frame.volume not in self._asides:
+            self._aside.mkdir(parents=True, exist_ok=True)
+            name = self._aside / f"{image.path.stem}.blocks"
+            self._asides[frame.volume] = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for at in range(frame.offset, frame.offset + frame.size, LARGEST):
+            size = min(LARGEST, frame.offset + frame.size - at)
+            os.pwrite(self._asides[frame.volume], image.read(at, size), at)
+        with (self._aside / "list").open("a") as stream:
+            stream.write(f"{image.path.stem} {frame.offset} {frame.size}\n")
+
+    def _end(self, link: Link, said: Mapping[str, Any]) -> None:
+        """Everything that differed has come: it is on disk before this server says that it is up to date."""
+        for fd in self._asides.values():
+            os.fsync(fd)
+            os.close(fd)
+        self._asides, self._aside, self._fullsync = {}, None, False
+        for image in self.images:
+            image.sync()
+        self._set(gen.synced(self.generation, Generation.from_dict(said["generation"])))
+        self.session_id, self.synced = str(said["session"]), True
+        link.say(Kind.SYNCED_OK, {})
+        link.flush()
+        self._tell("synced", "", {"received": self.received, "session": self.session_id})
+
+    def _set(self, generation: Generation) -> None:
+        self._store(generation)
+        self.generation = generation
+
+    def outdate(self) -> None:
+        """The primary goes on without this server."""
+        self.session_id, self.synced = "", False
+        self._set(gen.outdated(self.generation))
+
+    def _eject(self, link: Link, cause: str) -> None:
+        """This server cannot go on: it is not up to date from here on, and the primary must know."""
+        if self.generation.data and self.generation.uptodate and not cause.startswith("the data"):
+            try:
+                self.outdate()
+            except OSError as error:
+                cause = f"{cause}; and that could not be noted: {error.strerror}"
+        try:
+            link.say(Kind.EJECT, {"cause": cause})
+            link.flush()
+        finally:
+            self._tell("failed", cause, {"errno": errno.EIO})
+        raise ConnectionError(cause)
+
+    def lost(self, cause: str) -> None:
+        """The connection is gone; the session can be resumed if only the primary's process died."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+        self.synced = False
+
+    def report(self) -> Mapping[str, Any]:
+        """For people."""
+        return {
+            "mode": "synced" if self.synced else "waiting",
+            "connected": self.link is not None and self.link.proven,
+            "marked": sum(len(each.marked) for each in self.maps) * ZONE,
+            "received": self.received,
+        }
+
+
+def _bits(each: ZoneMap) -> str:
+    found = bytearray((each.count + 7) // 8)
+    for zone in each.marked:
+        found[zone >> 3] |= 1 << (zone & 7)
+    return found.hex()
