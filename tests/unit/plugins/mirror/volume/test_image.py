@@ -23,7 +23,10 @@ def image(tmp_path):
 
 
 STEP = st.tuples(
-    st.sampled_from(["write", "discard", "zero"]), st.integers(0, SIZE - 1), st.integers(0, 1 << 20), st.integers(1, 255)
+    st.sampled_from(["write", "discard", "zero"]),
+    st.integers(0, SIZE - 1),
+    st.integers(0, 1 << 20),
+    st.integers(1, 255),
 )
 
 
