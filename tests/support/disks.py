@@ -65,22 +65,28 @@ def unmount(path: Path, patience: float = PATIENCE) -> None:
             return
 
 
-def free(name: str, patience: float = PATIENCE) -> None:
-    """Wait until no loop device has this tag."""
+def backing(device: Path) -> str:
+    """What file is behind a loop device; empty when none is. Asked without opening it: that could wait for its disk."""
+    try:
+        return Path(f"/sys/block/{device.name}/loop/backing_file").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def free(device: Path, file: str, patience: float = PATIENCE) -> None:
+    """Wait until the loop device does not have this file any more."""
     end = time.monotonic() + patience
-    for device in loop.devices(name):
-        loop.detach(device)
-    while list(loop.devices(name)):
+    while backing(device) == file:
         if time.monotonic() > end:
-            raise TimeoutError(f"loop devices stay in use: {list(loop.devices(name))}")
+            raise TimeoutError(f"{device} stays in use for {file}")
         time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def looped(file: Path, target: Path, *, make: bool = True, quota: bool = False) -> Iterator[Path]:
     """A loop device on the file, with ext4 as volumes have it, mounted on the target."""
-    name = tag()
-    device, fd = loop.attach(file, name)
+    device, fd = loop.attach(file, tag())
+    behind = backing(device)
     try:
         if make:
             adopt.make(device, "ext4", 0)
@@ -95,7 +101,7 @@ def looped(file: Path, target: Path, *, make: bool = True, quota: bool = False) 
             unmount(target)
     finally:
         os.close(fd)
-        free(name)
+        free(device, behind)
 
 
 @contextlib.contextmanager
@@ -270,5 +276,5 @@ class PowerDisk:
         self._attach(make=False)
 
     def fail(self, *kinds: str, error: int = errno.EIO) -> None:
-        """Requests of these kinds (``read``, ``write``, ``flush``, ``discard``, ``zero``) fail; no kind: all is well."""
+        """Requests of these kinds (``read``, ``write``, ``flush``, ``discard``, ``zero``) fail; without a kind none."""
         self.tell("fail", kinds=kinds, errno=error)

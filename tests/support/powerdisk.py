@@ -105,7 +105,7 @@ def told(cache: Cache, words: dict[str, Any]) -> dict[str, Any]:
     if what == "on":
         cache.off = False
     elif what == "fail":
-        cache.failing = {kind: words["errno"] for kind in words["kinds"]}
+        cache.failing = dict.fromkeys(words["kinds"], words["errno"])
     elif what != "status":
         return {"error": f"no command {what}"}
     return {"waiting": len(cache.waiting), "flushes": cache.flushes}

@@ -6,14 +6,14 @@ import os
 import pytest
 from disks import MIB, PowerDisk, local_volume, plain_ext4, tiny
 from powerdisk import SECTOR, Cache
-
 from safekit_py.plugins.mirror.volume import system
 
 
 def stored(path, data):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        os.write(fd, data)
+        while data:
+            data = data[os.write(fd, data) :]
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -62,9 +62,10 @@ def test_a_failing_disk_says_so(tmp_path):
 
 @pytest.mark.lab
 def test_a_tiny_disk_is_full_soon(tmp_path):
-    with tiny(tmp_path / "t", 1 * MIB) as path, pytest.raises(OSError) as failed:  # noqa: PT011
-        stored(path / "file", bytes(2 * MIB))
-        stored(path / "file2", bytes(2 * MIB))
+    with tiny(tmp_path / "t", 1 * MIB) as path:
+        stored(path / "first", bytes(MIB // 2))
+        with pytest.raises(OSError) as failed:  # noqa: PT011
+            stored(path / "second", bytes(MIB))
     assert failed.value.errno == errno.ENOSPC
 
 
