@@ -20,7 +20,7 @@ class VirtualAddr:
     """``<virtual_addr>``: a virtual IP.
 
     :param where: ``alias``: on every server of a farm; ``one_side_alias``: on the primary of a mirror; ``one_side``:
-        there too, and the address that the primary's own connections come from.
+        there too, and with IPv6 the kernel may choose it as the source of the primary's own connections.
     :param netmask: prefix length, or None to take that of the interface's network.
     :param line: of the file.
     """

@@ -68,7 +68,7 @@ def test_its_lans_join_the_same_two_servers(lans, found):
         (Vip((Interface((VirtualAddr(IPv4Address("10.0.0.50")),), kind="real"),)), ["vip.where"]),
         (Vip((REAL,), (Group("g", ()),)), ["vip.loadbalancing"]),
         (
-            Vip((Interface((VirtualAddr(IPv4Address("10.0.0.2"), "one_side"),), kind="real"),)),
+            Vip((Interface((VirtualAddr(IPv4Address("10.0.0.2"), "one_side_alias"),), kind="real"),)),
             ["vip.address-of-server"],
         ),
     ],
@@ -105,3 +105,8 @@ def test_the_real_server_s_own_folders(monkeypatch):
 @pytest.mark.parametrize(("name", "found"), [("s1", []), ("lastprim", []), ("s9", ["mirror.defaultprim"])])
 def test_defaultprim_names_a_server(name, found):
     assert codes(service=Service("mirror", defaultprim=name)) == found
+
+
+def test_one_side_of_ipv4_says_that_it_changes_no_source():
+    address = VirtualAddr(IPv4Address("10.0.0.50"), "one_side")
+    assert codes(vip=Vip((Interface((address,), kind="real"),))) == ["config.not-acting"]
