@@ -60,7 +60,7 @@ def _interface(interface: Interface) -> Iterable[Problem]:
             text = f'where="{address.where}" is not possible in a mirror'
             yield Problem("vip.where", text, f'write where="{ONE_SIDE_ALIAS}"', line=address.line)
         if address.where == ONE_SIDE and address.addr.version == 4:
-            text = 'where="one_side" is accepted but not acting: own connections keep coming from the server\'s own address'
+            text = 'where="one_side" is accepted but not acting: connections come from the device\'s own address'
             remedy = f'write where="{ONE_SIDE_ALIAS}", and a route with src where the source matters'
             yield Problem("config.not-acting", text, remedy, line=address.line, severity="warning")
 
