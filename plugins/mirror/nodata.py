@@ -57,6 +57,9 @@ class NoData:
         """Nothing to show."""
         return {}
 
+    def settled(self) -> None:
+        """Nothing was moved away."""
+
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
         """Be told what happens."""
         self._told = told

@@ -30,7 +30,7 @@ from .situation import Situation, read
 
 SHARE = 0.7  # of the timeout: how far ahead of now the lease ends when nothing limits it
 VOUCH = 0.9  # of the timeout: how long the other server's last word holds, counted from what it had heard
-LOOK_AGAIN = 0.5  # seconds after a fence before this server believes what it sees of the other one
+SLEPT = 0.5  # seconds between two looks at the clock, beyond the pulse, that mean that this server was asleep
 GOODBYES = 3  # words that a stopping server sends: a datagram may be lost
 SERVES = (State.PRIM, State.ALONE)
 ROLES = (*SERVES, State.SECOND)
@@ -64,8 +64,11 @@ class MirrorRuntime:
         self.fullsync = False
         self._asked_swap = 0  # the other server's exchange that was begun last
         self.frozen = self.fenced = self.connected = self._failing = False
+        self._settled = False
         self.leaving = True  # it holds neither address nor data
-        self._fenced_at = 0.0
+        self._fenced_at = 0  # monotonic nanoseconds
+        self._lost_at = 0  # the same, of the last loss of replication
+        self._awake = 0.0  # monotonic seconds: since when this server has not been asleep
         self._claim = self._yields = 0
         self._outdated_for = ""
         self._began: State | None = None
@@ -135,8 +138,9 @@ class MirrorRuntime:
         self.leaving, self._outdated_for = False, ""
         self._renew()
         await self.engine.serve(new=new)
-        self.engine.guard(self._addresses.guarded())
+        self._new = ""
         await self._addresses.up()
+        self.engine.guard(self._addresses.guarded())
         self.log(Severity.INFO, f"the data are served and the address is here ({state})")
 
     async def _receive(self, decided: Decision | None) -> None:
@@ -195,7 +199,18 @@ class MirrorRuntime:
     def look(self, state: State, readiness: Readiness, reason: str) -> None:
         """The engine's news."""
         self.state, self.readiness, self._reason = state, readiness, reason
+        if readiness is Readiness.READY and state in SERVES and not self._settled:
+            self._settled = True
+            self._begin_in_thread(self.engine.settled)
         self._news.set()
+
+    def _begin_in_thread(self, work: Callable[[], None]) -> None:
+        future = asyncio.get_running_loop().run_in_executor(None, work)
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self.log(Severity.WARNING, str(error))
 
     async def command(self, verb: str, arguments: tuple[str, ...]) -> Mapping[str, Any]:
         """See ``commands``."""
@@ -232,15 +247,15 @@ class MirrorRuntime:
 
     def _volume(self, event: VolumeEvent) -> None:
         if event.kind == "synced":
-            self.connected, self.frozen = True, False
+            self.connected, self.frozen, self._outdated_for = True, False, ""
             self.context.set_resource("rfs.degraded", Status.DOWN, "both servers have the same data")
         elif event.kind == "lost":
-            self.connected = False
+            self.connected, self._lost_at = False, time.monotonic_ns()
             self.frozen = self.state in SERVES and bool((event.data or {}).get("frozen", self.state is State.PRIM))
         elif event.kind == "fenced":
-            self.fenced, self._fenced_at = True, time.monotonic()
+            self.fenced, self._fenced_at = True, time.monotonic_ns()
         elif event.kind == "failed":
-            self._failing = True
+            self._failing, self.connected = True, False
         if event.kind != "progress":
             severity = Severity.INFO if event.kind in ("connected", "synced") else Severity.WARNING
             self.log(severity, f"replication: {event.kind} {event.cause}".rstrip())
@@ -257,7 +272,12 @@ class MirrorRuntime:
 
     async def _keep(self) -> None:
         """While this task lives, so does the agent: the lease is renewed and the other server hears a new tick."""
+        before = time.monotonic()
         while True:
+            now = time.monotonic()
+            if now - before > self._config.pulse + SLEPT:
+                self._awake = now
+            before = now
             self._tick += 1
             self._renew()
             self._ask_witness()
@@ -303,11 +323,15 @@ class MirrorRuntime:
             self._tell(said)
 
     async def _react(self) -> None:
-        if self.fenced and time.monotonic() < self._fenced_at + LOOK_AGAIN:
+        if self.fenced and not self.silent and not (self.link is not None and self.link.answered(self._fenced_at)):
             return  # this server may have been asleep: what it knows of the other one is old
-        if self._failing and self.state is not State.SECOND:
-            self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
+        if self._failing:
             self._failing = False
+            if self.state is State.SECOND:
+                await self._outdate()
+                self.context.request("stop", "rfs", "the replicated data cannot be written here", ())
+            else:
+                self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
             return
         if self.state is State.SECOND and self.peer is not None and self.peer.side.state in SERVES:
             self._began = None  # an exchange of roles is complete
@@ -324,7 +348,7 @@ class MirrorRuntime:
         if self.state in SERVES and decision.goal in SERVES:
             if decision.goal is State.ALONE and (self.frozen or decision.new_data):
                 await self.engine.alone(self._new)
-                self._began, self.frozen = self.state, False
+                self._began, self.frozen, self._new = self.state, False, ""
                 self.context.set_resource("rfs.degraded", Status.UP, decision.reason)
             await self._lift()
         elif self.state in SERVES:
@@ -377,6 +401,7 @@ class MirrorRuntime:
         elif not self._new:
             self._new = secrets.token_hex(8)
         if decision.lease and self._witness is not None:
+            self._say()
             mine = self.engine.generation().data
             self._holds = self._new or mine
             self._grant = await self._witness.acquire(self._holds, mine)
@@ -387,7 +412,9 @@ class MirrorRuntime:
         return decision
 
     def _with_claims(self, decision: Decision) -> Decision:
-        self._claim = (self._claim or secrets.randbits(48) | 1) if decision.claim else 0
+        # Who asks the witness says so first: the other server's right to go on by this one's word ends with it.
+        claims = decision.claim or (decision.lease and self.state not in SERVES)
+        self._claim = (self._claim or secrets.randbits(48) | 1) if claims else 0
         self._yields = self.peer.side.claim if self.peer is not None and decision.yields else 0
         return decision
 
@@ -395,8 +422,10 @@ class MirrorRuntime:
 
     @property
     def silent(self) -> bool:
-        """Whether the other server has not been heard for the timeout."""
-        return time.monotonic() - max(self._peer_at, self._began_to_listen) >= self._config.timeout
+        """Whether the other server, or its mind, has not been heard for the timeout. Own sleep does not count."""
+        since = max(self._peer_at, self._began_to_listen, self._awake)
+        heard_in_vain = self.link is None or self.link.silence() >= self._config.timeout
+        return heard_in_vain or time.monotonic() - since >= self._config.timeout
 
     @property
     def rules(self) -> Rules:
@@ -424,7 +453,13 @@ class MirrorRuntime:
         )
 
     def _side(self) -> Side | None:
-        return self.peer.side if self.peer is not None and not self.silent else None
+        if self.peer is None or self.silent:
+            return None
+        side, link = self.peer.side, self.link
+        if side.outdated_for and (link is None or not link.answered(self._lost_at)):
+            # It may have been said before the two were the same for the last time: only a later word counts.
+            return replace(side, outdated_for="")
+        return side
 
     def _say(self) -> None:
         if self.link is None:

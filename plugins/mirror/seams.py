@@ -82,6 +82,9 @@ class Engine(Protocol):
     def status(self) -> Mapping[str, Any]:
         """What ``status`` shows: role, connected, synced, bytes to resynchronise, rate, time left, sizes."""
 
+    def settled(self) -> None:
+        """The module has been Ready: the directories' original content is not needed any more. Called in a thread."""
+
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
         """Be told what happens; called in the agent's event loop."""
 
@@ -111,6 +114,12 @@ class HeartLink(Protocol):
 
     def last(self) -> Beat | None:
         """The last one heard in this run, on any LAN."""
+
+    def silence(self) -> float:
+        """Seconds for which this server has listened in vain; its own pauses do not count."""
+
+    def answered(self, since: int) -> bool:
+        """Whether the other has answered what this server said after that monotonic instant, in nanoseconds."""
 
     def lans(self) -> Mapping[str, float]:
         """By LAN: seconds since the other was heard there; infinite when never."""

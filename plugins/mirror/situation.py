@@ -86,7 +86,7 @@ def read(words: Mapping[str, Any], node: int) -> Situation:
 
 
 def _state(value: object) -> State | None:
-    return State(value) if value in State.__members__ else None
+    return State(value) if isinstance(value, str) and value in State.__members__ else None
 
 
 def _readiness(value: object) -> Readiness:

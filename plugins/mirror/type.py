@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from .model import Heart, Rfs, Witness
 from .nodata import NoData
 from .runtime import MirrorRuntime
 from .seams import Engine
-from .volume.client import BlockEngine
+from .volume.block import BlockEngine
 from .witness.client import make as make_witness
 
 NEEDED = {"mount": "mount", "losetup": "mount", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs"}
@@ -65,15 +66,15 @@ class MirrorType:
     def runtime(self, context: ModuleContext) -> MirrorRuntime:
         """One mirror module at work."""
         rfs: Rfs | None = context.config.one("rfs")
-        heart: Heart = context.config.one("heart")
+        heart: Heart | None = context.config.one("heart")
+        assert heart is not None, "check refuses a module without <heart>"
         witness: Witness | None = context.config.one("heart/witness")
         vip: Vip = context.config.one("vip") or Vip()
         engine = NoData() if rfs is None or not rfs.replicated else ENGINES[rfs.engine](context, rfs)
-        link: Callable[[], object] = lambda: make_heart(context, heart)  # noqa: E731
         return MirrorRuntime(
             context,
             engine=engine,
-            heart=link,  # type: ignore[arg-type]
+            heart=partial(make_heart, context, heart),
             addresses=Addresses(context, vip),
             witness=make_witness(context, witness) if witness is not None else None,
             witness_lease=witness.lease if witness is not None else 0.0,

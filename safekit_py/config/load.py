@@ -138,16 +138,7 @@ class _Builder:
         self.idents.setdefault(key, node.line)
 
 
-_NOT_ACTING = {  # attributes of <service>: the value that changes nothing, and what does not happen with another one
-    "defaultprim": ("alone", "it is for the module type mirror"),
-}
-
-
 def _service(node: Node) -> Service:
-    for name, (usual, note) in _NOT_ACTING.items():
-        if (value := node.get(name)) != usual:
-            text = f'{name}="{value}" is accepted, but nothing acts on it yet: {note}'
-            node.problem("config.not-acting", text, f'write {name}="{usual}", or leave it as it is', warning=True)
     return Service(
         mode=node.get("mode") or "",
         boot=node.get("boot") or "ignore",

@@ -21,8 +21,6 @@ from safekit_py.runtime import guard, plugins
 from safekit_py.runtime.configcheck import Request
 from safekit_py.runtime.faults import said
 
-LATER = ("mirror",)  # modes of SafeKit that are not there yet
-
 RUNNING = ("both", "prim", "second")  # ``when`` of checkers that do not look in WAIT
 
 LIMIT = 10.0  # seconds that the check of one file may take
@@ -56,9 +54,6 @@ def _beyond_schema(manager: plugins.Manager, config: ModuleConfig) -> Iterator[P
     mode, types, actions = config.service.mode, manager.module_types(), manager.actions()
     if mode in types:
         yield from types[mode].check(config, None)
-    elif mode in LATER:
-        text = f'mode="{mode}" is accepted, but nothing acts on it yet: such a module cannot be started'
-        yield Problem("config.not-acting", text, f"the modes that work: {', '.join(sorted(types))}", severity="warning")
     else:
         yield Problem("config.unknown-mode", f"no plugin brings the mode {mode}", f"one of: {', '.join(sorted(types))}")
     for kind in manager.checkers().values():

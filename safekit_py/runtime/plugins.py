@@ -41,6 +41,7 @@ BUILTIN = (
     "safekit_py.plugins.farm.plugin",
     "safekit_py.plugins.light.plugin",
     "safekit_py.plugins.mirror.elements",
+    "safekit_py.plugins.mirror.plugin",
     "safekit_py.plugins.checkers.tcp",
     "safekit_py.plugins.checkers.ping",
     "safekit_py.plugins.checkers.intf",

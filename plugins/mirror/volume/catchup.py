@@ -1,4 +1,4 @@
-"""The primary makes the secondary's image like its own while both go on: what may differ is compared, what differs is sent.
+"""The primary makes the secondary's image like its own while both go on: what differs is found by checksums and sent.
 
 Each comparison is exact: the primary hashes a range in the instant in which it asks for the other's hashes, and the
 question travels in the one ordered stream, behind every write that is in the primary's hashes. What is read to be sent

@@ -289,8 +289,9 @@ class Process:
             self._send()
 
     def _close_images(self) -> None:
-        for each in (*self.images, *self.maps):
-            each.close()
+        for image, marks in zip(self.images, self.maps, strict=True):
+            image.close()
+            marks.close()
         if self.flusher is not None:
             self._forget(self.flusher.fd)
             os.close(self.flusher.fd)

@@ -58,8 +58,9 @@ class Secondary:
         self._zstd = zstandard.ZstdDecompressor()
 
     def connected(self, link: Link) -> None:
-        """The primary has connected."""
+        """The primary has connected; its numbers begin anew when its process does."""
         self.link = link
+        self._seen = self._said = 0
 
     def greet(self) -> None:
         """The primary speaks first."""

@@ -1,0 +1,436 @@
+"""The replication engine ``block``: what the agent asks of the volume process, and everything around it.
+
+Flows through it: the calls of ``seams.Engine`` in; the keeper started and stopped, volumes adopted, mounted and
+unmounted (in threads: a disk may be slow), orders to the worker as JSON lines; its events out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safekit_py.api import ModuleContext, Problem, SafekitError, Severity
+
+from .. import generation as gen
+from ..generation import Generation
+from ..model import Heart, Rfs
+from ..seams import VolumeEvent
+from . import adopt, store, system
+from .place import Place
+
+START_LIMIT = 20.0  # seconds for the keeper to come up
+ORDER_LIMIT = 30.0  # seconds for an order that does nothing long
+RECONNECT = 0.02  # seconds between two attempts to reach a worker that was started again
+REFRESH = 1.0  # seconds between two looks at the worker's figures
+FIRST_PORT, PORTS_EACH = 5600, 4
+WORKER = "safekit_py.plugins.mirror.volume.process"
+
+
+def problem(code: str, text: str, remedy: str) -> SafekitError:
+    """An error that a person can act on."""
+    return SafekitError(Problem(code, text, remedy))
+
+
+class BlockEngine:
+    """See ``seams.Engine``."""
+
+    replicates = True
+
+    def __init__(self, context: ModuleContext, rfs: Rfs) -> None:
+        self._context, self._rfs = context, rfs
+        self.folder = context.paths.var / "volumes" / context.name
+        self._run = context.paths.run / "volume"
+        self.places = [
+            Place(each, self.folder, self._run / f"{context.name}.staging", rfs.mountoversuffix,
+                  rfs.durability == "write")
+            for each in rfs.replicated
+        ]  # fmt: skip
+        self._generation: Generation | None = None
+        self._told: Callable[[VolumeEvent], None] = lambda _: None
+        self._keeper: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._number = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._until = 0
+        self._guarded: tuple[tuple[str, str], ...] = ()
+        self._status: Mapping[str, Any] = {}
+        self._role = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- what is known --------------------------------------------------------------------------
+
+    def generation(self) -> Generation:
+        """What this server has."""
+        if self._generation is None:
+            try:
+                self._generation = store.load(self.folder)
+            except SafekitError:
+                # Nobody knows what this server has: it must not become primary by itself, nor look like a new one.
+                self._generation = Generation(data="unreadable")
+        return self._generation
+
+    def listen(self, told: Callable[[VolumeEvent], None]) -> None:
+        """Be told what happens."""
+        self._told = told
+
+    def status(self) -> Mapping[str, Any]:
+        """What the worker said last."""
+        images = {each.volume.dir: _size(each.image) for each in self.places}
+        return {**self._status, "role": self._role, "images": images, "promise": self._promise()}
+
+    def _promise(self) -> str:
+        what = "each write()" if self._rfs.durability == "write" else "what fsync acknowledged"
+        where = "in the memory of the secondary and on this disk" if self._rfs.sync == "second" else "on both disks"
+        return f"{what} is {where} while both servers are there"
+
+    # --- roles ----------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Take away what an earlier run left."""
+        await self._stop_keeper()
+        await asyncio.to_thread(self._clean)
+        self._generation = None
+
+    def _clean(self) -> None:
+        for each in self.places:
+            each.recover()
+        for mount in reversed(system.mounts()):
+            if mount.target == self._run / self._context.name:
+                with suppress(OSError):
+                    system.umount(mount.target, system.MNT_DETACH)
+
+    async def serve(self, *, new: str = "") -> None:
+        """Become the primary."""
+        await self.release(force=True)
+        for place in self.places:
+            if not place.image.exists():
+                if self.generation().data:
+                    text = f"{place.image} is missing, although this server has had data"
+                    raise problem("rfs.image-missing", text, "take the other server as primary, or restore the image")
+                self._context.log(Severity.INFO, f"{place.dir} becomes a volume: its content is copied")
+                await asyncio.to_thread(adopt.adopt, place)
+        await self._start()
+        self._role = "primary"
+        await self._order("serve", new=new, until=max(self._until, _boottime() + 10**9))
+        await self._order_keeper("mount")
+        for place in self.places:
+            await asyncio.to_thread(place.mount, self._run / self._context.name / place.volume.name)
+
+    async def receive(self, *, fullsync: bool = False, aside: bool = False) -> None:
+        """Become the secondary."""
+        await self.release(force=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._start()
+        self._role = "secondary"
+        mine = self.generation()
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{mine.data[:8]}" if aside else ""
+        await self._order("receive", fullsync=fullsync, aside=name)
+        if name:
+            self._told(VolumeEvent("aside", f"what only this server has is kept in {self.folder / 'aside' / name}"))
+
+    async def alone(self, new: str) -> None:
+        """The primary goes on without the other."""
+        await self._order("alone", new=new)
+
+    async def outdate(self) -> None:
+        """This server's data are not the newest any more."""
+        if self._writer is not None:
+            await self._order("outdate")
+        else:
+            self._generation = gen.outdated(self.generation())
+            await asyncio.to_thread(store.store, self.folder, self._generation)
+
+    async def release(self, *, force: bool = False) -> None:
+        """Unmount, and serve or receive no more."""
+        if self._role == "primary" and self._writer is not None:
+            if force:
+                with suppress(SafekitError):
+                    await self._order("release", force=True)
+            clean = True
+            for place in reversed(self.places):
+                clean = await asyncio.to_thread(partial(place.umount, force=force)) and clean
+            if not force:
+                await self._order("release")
+                if not clean:
+                    self._context.log(Severity.INFO, "processes still had files open on the replicated directories")
+        await self._stop_keeper()
+        if force:
+            for place in reversed(self.places):
+                await asyncio.to_thread(partial(place.umount, force=True))
+        self._role = ""
+        self._generation = None
+
+    def lease(self, until: int) -> None:
+        """The primary may acknowledge until then."""
+        self._until = until
+        self._send({"do": "lease", "until": until})
+
+    def guard(self, addresses: tuple[tuple[str, str], ...]) -> None:
+        """Addresses that must not outlive the lease."""
+        self._guarded = addresses
+        self._send({"do": "guard", "addresses": [list(each) for each in addresses]})
+
+    def settled(self) -> None:
+        """The module has been Ready: the directories' original content is not needed any more."""
+        for place in self.places:
+            place.settled()
+
+    # --- commands -------------------------------------------------------------------------------
+
+    async def verify(self) -> Mapping[str, Any]:
+        """Compare both images while they are used."""
+        if self._role != "primary":
+            raise problem("rfs.not-primary", "the primary compares the data", "give the command on the primary")
+        found = await self._order("verify", limit=24 * 3600.0)
+        names = [each.volume.dir for each in self.places]
+        places = [f"{names[volume]}: {size} bytes at {offset}" for volume, offset, size in found["ranges"]]
+        different = int(found["different"])
+        text = f"{different} bytes differ" if different else "the data of both servers are the same"
+        return {"text": text, "different": different, "differences": places}
+
+    async def external(self, role: str, uid: str) -> Mapping[str, Any]:
+        """Both servers have the same copy, made by other means."""
+        for place in self.places:
+            if not place.image.exists():
+                raise problem("rfs.image-missing", f"{place.image} is not there", "copy it from the other server first")
+            place.image.with_suffix(".map").unlink(missing_ok=True)
+        self._generation = gen.copied(uid, primary=role == "prim")
+        await asyncio.to_thread(store.store, self.folder, self._generation)
+        return {"text": f"this server has the copy {uid}; start it as {role}"}
+
+    async def resize(self, directory: str, size: str) -> Mapping[str, Any]:
+        """Let a volume grow while it is used."""
+        place, number = self._place(directory)
+        if self._role != "primary":
+            raise problem("rfs.not-primary", "the primary lets a volume grow", "give the command on the primary")
+        wanted = _bytes(size)
+        now = _size(place.image)
+        if wanted <= now:
+            raise problem("rfs.too-small", f"{directory} has {now >> 20} MiB already", "name a larger size")
+        await self._order("resize", volume=number, size=wanted)
+        file = self._run / self._context.name / place.volume.name
+        await asyncio.to_thread(place.grow, file)
+        return {"text": f"{directory} has {wanted >> 20} MiB now"}
+
+    async def export(self, directory: str) -> Mapping[str, Any]:
+        """A replicated directory becomes a plain one again."""
+        place, _ = self._place(directory)
+        await asyncio.to_thread(adopt.export, place)
+        return {"text": f"{directory} is an ordinary directory again"}
+
+    def _place(self, directory: str) -> tuple[Place, int]:
+        for number, place in enumerate(self.places):
+            if str(place.dir) == directory.rstrip("/"):
+                return place, number
+        known = ", ".join(str(each.dir) for each in self.places)
+        raise problem("rfs.no-such-directory", f"{directory} is not replicated by this module", f"one of: {known}")
+
+    # --- keeper and worker ----------------------------------------------------------------------
+
+    def _plan(self) -> str:
+        context, rfs = self._context, self._rfs
+        nodes, heart = context.cluster.nodes, context.config.one("heart")
+        assert isinstance(heart, Heart)
+        lan = next((each.name for each in heart.lans if each.flow), heart.lans[0].name)
+        peer = next(each for each in nodes if each != context.node)
+        port = rfs.port or FIRST_PORT + PORTS_EACH * context.module_id
+        options = {
+            "key": str(context.paths.cluster_key),
+            "me": context.node,
+            "peer": peer,
+            "address": [context.cluster.address(context.node, lan), port],
+            "peer_address": [context.cluster.address(peer, lan), port],
+            "timeout": min(rfs.iotimeout, heart.timeout),
+            "sync": rfs.sync,
+            "bandwidth": rfs.bandwidth,
+            "compression": rfs.compression,
+        }
+        volumes = [[each.volume.name, _size(each.image)] for each in self.places]
+        names = {"module": context.name, "folder": str(self.folder), "run": str(self._run), "worker": WORKER}
+        return json.dumps({**names, "volumes": volumes, "options": options})
+
+    async def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = await asyncio.to_thread(_open_log, self._context.paths.module_var(self._context.name))
+        try:
+            self._keeper = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"{__package__}.keeper"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
+        self._keeper.stdin.write(self._plan().encode())
+        self._keeper.stdin.close()
+        try:
+            async with asyncio.timeout(START_LIMIT):
+                ready = await self._keeper.stdout.readline()
+        except TimeoutError:
+            ready = b""
+        if not ready:
+            text = "the volume process did not start"
+            raise problem("rfs.no-process", text, "see volume.log in the module's folder of $SAFEVAR/modules")
+        await self._connect()
+
+    async def _connect(self) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(
+            self._run / f"{self._context.name}.sock", limit=1 << 22
+        )
+        self._spawn(self._read(reader))
+        self.lease(self._until)
+        self.guard(self._guarded)
+        self._spawn(self._refresh(self._writer))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refresh(self, writer: asyncio.StreamWriter) -> None:
+        while self._writer is writer:
+            with suppress(SafekitError):
+                self._status = await self._order("status")
+            await asyncio.sleep(REFRESH)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """What the worker says, and its successor after it."""
+        while True:
+            try:
+                line = await reader.readline()
+            except (OSError, ValueError):
+                line = b""
+            if line:
+                self._heard(json.loads(line))
+                continue
+            self._writer = None
+            self._fail_waiting()
+            keeper = self._keeper
+            while keeper is not None and keeper is self._keeper and keeper.returncode is None:
+                with suppress(OSError):
+                    await self._connect()
+                    return
+                await asyncio.sleep(RECONNECT)
+            if keeper is not None and keeper is self._keeper:
+                self._told(VolumeEvent("failed", "the keeper of the volume has ended"))
+            return
+
+    def _fail_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(problem("rfs.process-died", "the volume process died", "it is started again"))
+
+    def _heard(self, said: Mapping[str, Any]) -> None:
+        found = said.get("generation") or (said.get("ok") or {}).get("generation")
+        if found:
+            self._generation = Generation.from_dict(found)
+        if "event" in said:
+            self._told(VolumeEvent(said["event"], said.get("cause") or "", said.get("data") or {}))
+            return
+        future = self._waiting.pop(said.get("id", 0), None)
+        if future is None or future.done():
+            return
+        if "error" in said:
+            code = said.get("code", "rfs.refused")
+            future.set_exception(problem(code, said["error"], "see volume.log in the module's folder"))
+        else:
+            future.set_result(said["ok"])
+
+    def _send(self, words: Mapping[str, Any]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(words).encode() + b"\n")
+
+    async def _order(self, verb: str, *, limit: float = ORDER_LIMIT, **values: Any) -> Mapping[str, Any]:
+        if self._writer is None:
+            raise problem("rfs.no-process", "the volume process does not run", "start the module")
+        self._number += 1
+        number = self._number
+        future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self._send({"id": number, "do": verb, **values})
+        try:
+            async with asyncio.timeout(limit):
+                return await future
+        except TimeoutError:
+            raise problem("rfs.no-answer", f"the volume process did not answer to {verb}", "see volume.log") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _order_keeper(self, verb: str) -> None:
+        path = self._run / f"{self._context.name}.keeper"
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(json.dumps({"do": verb}).encode() + b"\n")
+            async with asyncio.timeout(ORDER_LIMIT):
+                while line := await reader.readline():
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise problem("rfs.mount", f"{verb}: {said['error']}", "see volume.log")
+                    if "ok" in said:
+                        return
+        finally:
+            writer.close()
+
+    async def _stop_keeper(self) -> None:
+        """End keeper and worker, those of an earlier agent too."""
+        writer, self._writer = self._writer, None
+        keeper, self._keeper = self._keeper, None
+        if writer is not None:
+            writer.close()
+        self._fail_waiting()
+        for task in tuple(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        with suppress(OSError, SafekitError, TimeoutError):
+            reader, other = await asyncio.open_unix_connection(self._run / f"{self._context.name}.keeper")
+            other.write(b'{"do": "stop"}\n')
+            async with asyncio.timeout(5):
+                while await reader.readline():
+                    continue
+            other.close()
+        if keeper is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await keeper.wait()
+            except TimeoutError:
+                keeper.kill()
+                await keeper.wait()
+
+
+def _open_log(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    return os.open(folder / "volume.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+
+
+def _size(image: Path) -> int:
+    try:
+        return image.stat().st_size
+    except OSError:
+        return 0
+
+
+def _bytes(text: str) -> int:
+    unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
+    number = text[:-1] if unit else text
+    if not number.isdigit():
+        raise problem("rfs.bad-size", f"'{text}' is no size", "write one such as 20G")
+    return int(number) << unit & ~((4 << 20) - 1)
+
+
+def _boottime() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
