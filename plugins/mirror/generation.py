@@ -59,14 +59,15 @@ class Generation:
                 right = isinstance(value, list) and all(isinstance(each, str) for each in value)
                 value = tuple(value) if right and value is not None else None
             if type(value) is not type(field.default):
-                raise _unreadable(f"{field.name} is {values.get(field.name)!r}")
+                raise unreadable(f"{field.name} is {values.get(field.name)!r}")
             found[field.name] = value
         if unknown := sorted(set(values) - set(found)):
-            raise _unreadable(f"it has {', '.join(unknown)}")
+            raise unreadable(f"it has {', '.join(unknown)}")
         return cls(**found)
 
 
-def _unreadable(why: str) -> SafekitError:
+def unreadable(why: str) -> SafekitError:
+    """The stored generation is no generation, for this reason."""
     text = f"the generation of the data cannot be read: {why}"
     remedy = "take the other server as primary; this one gets everything anew: safekit-py second NAME fullsync"
     return SafekitError(Problem("volume.generation-unreadable", text, remedy))

@@ -300,6 +300,8 @@ def _as_second(me: Side, peer: Side | None, rules: Rules, granted: bool | None, 
         return Decision(State.SECOND, "the other server is giving the data up")
     if peer.state is State.SECOND:
         return _exchange(me, peer)
+    if compare(me.generation, peer.generation).kind not in ("same", "mine"):
+        return _wait("the other server is no primary any more, and its data are newer")
     return _take_over(me, rules, granted, "the other server is no primary any more")
 
 

@@ -16,7 +16,7 @@ from safekit_py.lab import Lab
 
 VIP, PORT = "10.77.0.100", 8080
 SERVERS = ("server1", "server2")
-CONFIG = """<safe><service mode="mirror" maxloop="30">
+CONFIG = """<safe><macro name="DIR" value="none"/><service mode="mirror" maxloop="30">
 <heart pulse="100ms" timeout="{timeout}"><heartbeat name="default" ident="flow"/></heart>
 <rfs><replicated dir="%DIR%" size="64M"/></rfs>
 <vip><interface_list><interface check="on" arpreroute="on"><real_interface>
