@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import image, loop, system
+from . import image, system
 from .place import Place, problem, program
 from .request import BLOCK
 
@@ -82,10 +82,10 @@ def adopt(place: Place) -> None:
     new = place.image.with_suffix(".img.new")
     new.unlink(missing_ok=True)
     image.create(new, size)
-    device, fd = loop.attach(new, place.tag)
+    made, fd = place.attach(new)
     try:
-        make(device, place.volume.filesystem, max(0, has.entries))
-        with Staged(place, device) as inside:
+        make(made.device, place.volume.filesystem, max(0, has.entries))
+        with Staged(place, made.device) as inside:
             with suppress(OSError):
                 (inside / "lost+found").rmdir()  # databases refuse a directory with it, and e2fsck can make it
             copy(place.dir, inside)
@@ -180,9 +180,10 @@ def export(place: Place) -> Path:
         raise problem("rfs.no-image", f"there is no volume of {place.dir} on this server", "see safekit-py status")
     if place.mounted():
         raise problem("rfs.in-use", f"the volume of {place.dir} is mounted", "stop the module first")
-    new, device, fd = place.dir.with_name(place.dir.name + ".exported"), *loop.attach(place.image, place.tag)
+    new = place.dir.with_name(place.dir.name + ".exported")
+    made, fd = place.attach(place.image)
     try:
-        with Staged(place, device) as inside:
+        with Staged(place, made.device) as inside:
             has, about = content(inside), os.statvfs(place.dir.parent)
             if int(has.size * MARGIN) + SPARE > about.f_bavail * about.f_frsize:
                 text = f"the content needs {has.size >> 20} MiB, more than {place.dir.parent} has"

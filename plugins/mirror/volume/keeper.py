@@ -237,6 +237,18 @@ class Keeper:
             self.plan.path(suffix).unlink(missing_ok=True)
 
 
+def _redirect() -> None:
+    """Whoever started this process is not kept waiting for an end of file; and its end cannot hang.
+
+    When the last process of a mount namespace ends (a container that is killed), the kernel unmounts what is mounted
+    there. Were that process the keeper or the worker, its own file systems would wait for the FUSE connection that it
+    is just closing, for ever. Files are closed from the highest number down, so the lowest one holds the namespace
+    itself: when it goes, the connection is closed already, and the unmount gets errors at once.
+    """
+    os.dup2(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), 0)
+    os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 1)
+
+
 def main() -> int:
     """Read the plan from standard input; say ``ready`` on standard output, then serve."""
     plan = Plan.read(sys.stdin.read())
@@ -252,10 +264,7 @@ def main() -> int:
         return RUNNING
     refused = system.harden(f"skkeep-{plan.module}")
     print(json.dumps({"ready": os.getpid(), "refused": refused}), flush=True)
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1):  # whoever started it is not kept waiting for an end of file
-        os.dup2(null, fd)
-    os.close(null)
+    _redirect()
     keeper.loop()
     return 0
 

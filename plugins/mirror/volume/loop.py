@@ -1,7 +1,7 @@
 """Loop devices: a file as a block device, with direct I/O, and gone by itself when its last user is.
 
-A device is found by a tag that it was given, never by a path: paths differ between mount namespaces, and the
-file system of the file behind it may be dead.
+A device is known by its number and the kernel's sequence number of it, both read from sysfs. It is never asked for its
+status: the kernel would ask the file behind it, and that file's process may be dead or stopped.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-CLR_FD, GET_STATUS, SET_CAPACITY, CONFIGURE, GET_FREE = 0x4C01, 0x4C05, 0x4C07, 0x4C0A, 0x4C82
+CLR_FD, SET_CAPACITY, CONFIGURE, GET_FREE = 0x4C01, 0x4C07, 0x4C0A, 0x4C82
 READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
 INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")  # loop_info64
 CONFIG = struct.Struct(f"=II{INFO.size}s64x")
@@ -23,10 +23,38 @@ TRIES = 64
 READ_AHEAD = 4096  # KiB: requests as large as FUSE takes, several at a time
 
 
-def attach(file: Path, tag: str, *, read_only: bool = False) -> tuple[Path, int]:
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One use of a loop device.
+
+    :param number: of the device.
+    :param sequence: differs at each use of a device, and between devices, until the next boot.
+    """
+
+    number: int
+    sequence: int
+
+    @property
+    def device(self) -> Path:
+        """Its node."""
+        return Path(f"/dev/loop{self.number}")
+
+    @property
+    def there(self) -> bool:
+        """Whether the device still has the same file behind it."""
+        return Path(f"/sys/block/loop{self.number}/loop").exists() and _sequence(self.number) == self.sequence
+
+
+def _sequence(number: int) -> int:
+    try:
+        return int(Path(f"/sys/block/loop{number}/diskseq").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return -1
+
+
+def attach(file: Path, *, read_only: bool = False) -> tuple[Loop, int]:
     """A free loop device with this file behind it.
 
-    :param tag: by which :func:`devices` finds it; at most 63 bytes.
     :returns: the device, and an open descriptor of it: the device goes when it and all mounts of it are closed.
     :raises OSError: also EBUSY when others took every free device first.
     """
@@ -42,7 +70,7 @@ def attach(file: Path, tag: str, *, read_only: bool = False) -> tuple[Path, int]
                     os.mknod(device, 0o600 | 0o060000, os.makedev(7, number))
             fd = os.open(device, mode | os.O_CLOEXEC)
             flags = AUTOCLEAR | DIRECT_IO | (READ_ONLY if read_only else 0)
-            info = INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, tag.encode(), b"", b"", 0, 0)
+            info = INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, b"", b"", b"", 0, 0)
             try:
                 fcntl.ioctl(fd, CONFIGURE, CONFIG.pack(backing, SECTOR, info))
             except OSError as error:
@@ -52,25 +80,10 @@ def attach(file: Path, tag: str, *, read_only: bool = False) -> tuple[Path, int]
                 raise
             with suppress(OSError):
                 Path(f"/sys/block/{device.name}/queue/read_ahead_kb").write_text(str(READ_AHEAD), encoding="ascii")
-            return device, fd
+            return Loop(number, _sequence(number)), fd
     finally:
         os.close(backing)
     raise OSError(errno.EBUSY, "no loop device is free")
-
-
-def devices(tag: str) -> Iterator[Path]:
-    """The loop devices that were given this tag."""
-    for entry in sorted(Path("/sys/block").glob("loop*")):
-        if not (entry / "loop").exists():
-            continue
-        with suppress(OSError):
-            fd = os.open(f"/dev/{entry.name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                found = INFO.unpack(fcntl.ioctl(fd, GET_STATUS, bytes(INFO.size)))[9]
-            finally:
-                os.close(fd)
-            if found.rstrip(b"\0") == tag.encode():
-                yield Path("/dev", entry.name)
 
 
 def detach(device: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from .image import sync_folder
 
 PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 PATIENCE = 3.0  # seconds that an unmount waits for processes that still use the directory
+LOOP_MAJOR = 7
 FITRIM = 0xC0185879
 DAMAGED = (errno.EUCLEAN, errno.EINVAL, errno.EBADMSG)
 LIMIT = 3600.0  # seconds that a program on a whole file system may take
@@ -56,12 +56,17 @@ def program(*argv: str | Path) -> None:
         raise problem("rfs.program-failed", text, "see what it says, and start the module again")
 
 
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One volume's place.
 
     :param folder: of the module's images.
-    :param staging: an own empty folder, on which the volume is mounted while it is filled.
+    :param staging: an own empty folder below /run, on which the volume is mounted while it is filled; beside it stands
+        which loop devices are used.
     :param suffix: what the name of the original content gets.
     :param sync: every write is on both disks before it returns (``durability="write"``).
     """
@@ -86,13 +91,6 @@ class Place:
     def local(self) -> Path:
         """What is below the directory but not replicated."""
         return self.folder / "local" / self.volume.name
-
-    @property
-    def tag(self) -> str:
-        """By which this server's loop devices of this volume are found; no other server's on the same kernel."""
-        about = self.folder.stat()
-        name = hashlib.blake2b(os.fsencode(self.volume.name), digest_size=8).hexdigest()
-        return f"safekit-{about.st_dev:x}-{about.st_ino:x}-{name}"
 
     @property
     def _record(self) -> Path:
@@ -122,6 +120,35 @@ class Place:
         """The directory is a plain one again."""
         self._record.unlink(missing_ok=True)
         sync_folder(self.folder)
+
+    # --- loop devices ---------------------------------------------------------------------------
+
+    @property
+    def _loops_file(self) -> Path:
+        return self.staging.with_name(f"{self.staging.name}.{self.volume.name}.loops")
+
+    def loops(self) -> list[loop.Loop]:
+        """The loop devices of this volume that are there."""
+        try:
+            boot, *lines = self._loops_file.read_text(encoding="ascii").splitlines()
+            found = [loop.Loop(*map(int, line.split())) for line in lines]
+        except (OSError, ValueError, TypeError):
+            return []
+        return [each for each in found if boot == _boot() and each.there]
+
+    def attach(self, file: Path) -> tuple[loop.Loop, int]:
+        """A loop device with this file behind it, noted so that :meth:`recover` finds it; see ``loop.attach``."""
+        made, fd = loop.attach(file)
+        try:
+            self.staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lines = [_boot(), *(f"{each.number} {each.sequence}" for each in (*self.loops(), made))]
+            new = self._loops_file.with_name(self._loops_file.name + ".new")
+            new.write_text("\n".join(lines), encoding="ascii")
+            new.replace(self._loops_file)
+        except BaseException:
+            os.close(fd)
+            raise
+        return made, fd
 
     # --- the directory --------------------------------------------------------------------------
 
@@ -171,9 +198,9 @@ class Place:
         :raises SafekitError: the file system is damaged, or a path that must be there is not.
         """
         self.cover()
-        device, fd = loop.attach(file, self.tag)
+        made, fd = self.attach(file)
         try:
-            self.mount_device(device, self.dir)
+            self.mount_device(made.device, self.dir)
         finally:
             os.close(fd)
         try:
@@ -215,7 +242,7 @@ class Place:
 
     def mounted(self) -> list[system.Mount]:
         """The mounts of this volume, the newest first."""
-        numbers = {os.stat(device).st_rdev for device in loop.devices(self.tag)}  # noqa: PTH116
+        numbers = {os.makedev(LOOP_MAJOR, each.number) for each in self.loops()}
         return [each for each in reversed(system.mounts()) if each.device in numbers]
 
     def umount(self, *, force: bool) -> bool:
@@ -231,8 +258,8 @@ class Place:
                     with suppress(OSError):
                         system.umount(each.target, system.MNT_DETACH)
             clean = self._umount(found.target, 0.0 if force else PATIENCE) and clean
-        for device in loop.devices(self.tag):
-            loop.detach(device)
+        for used in self.loops():
+            loop.detach(used.device)
         return clean
 
     @staticmethod
@@ -264,10 +291,10 @@ class Place:
     def grow(self, file: Path) -> None:
         """The image has grown: so do the loop device and the file system, while they are used."""
         file.stat()  # the kernel asks FUSE for the new size
-        for device in loop.devices(self.tag):
-            loop.grown(device)
+        for each in self.loops():
+            loop.grown(each.device)
             if self.volume.filesystem == "ext4":
-                program("resize2fs", device)
+                program("resize2fs", each.device)
             else:
                 program("xfs_growfs", self.dir)
 

@@ -2,10 +2,10 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 import pytest
-
-from safekit_py.plugins.mirror.volume import loop, system
+from safekit_py.plugins.mirror.volume import system
 
 NEW_NS, MS_REC = 0x20000, 0x4000
 
@@ -13,7 +13,7 @@ NEW_NS, MS_REC = 0x20000, 0x4000
 @pytest.fixture
 def private():
     libc = ctypes.CDLL(None, use_errno=True)
-    home, before = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    home, before = Path.cwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
     assert libc.unshare(NEW_NS) == 0, os.strerror(ctypes.get_errno())
     system.mount("none", "/", "", MS_REC | system.MS_PRIVATE)
     try:
@@ -22,13 +22,3 @@ def private():
         assert libc.setns(before, NEW_NS) == 0, os.strerror(ctypes.get_errno())
         os.close(before)
         os.chdir(home)
-
-
-@pytest.fixture
-def tags():
-    """Tags of loop devices that must be gone in the end."""
-    used = []
-    yield used
-    for tag in used:
-        for device in loop.devices(tag):
-            loop.detach(device)

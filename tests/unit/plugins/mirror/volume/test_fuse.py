@@ -8,7 +8,6 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from safekit_py.plugins.mirror.volume import fuse
 from safekit_py.plugins.mirror.volume.fuse import Session
 from safekit_py.plugins.mirror.volume.request import LARGEST, VolumeFile

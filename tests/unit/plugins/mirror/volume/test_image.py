@@ -8,7 +8,6 @@ import signal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from safekit_py.plugins.mirror.volume.image import ImageFile, create
 
 SIZE = 8 << 20
@@ -37,8 +36,8 @@ def test_it_holds_what_a_plain_array_holds(tmp_path_factory, steps):
     create(path, SIZE)
     image, model = ImageFile(path), bytearray(SIZE)
     try:
-        for kind, offset, size, value in steps:
-            size = min(size, SIZE - offset)
+        for kind, offset, wanted, value in steps:
+            size = min(wanted, SIZE - offset)
             data = bytes([value]) * size if kind == "write" else bytes(size)
             if kind == "write":
                 image.write(offset, data)
@@ -47,7 +46,7 @@ def test_it_holds_what_a_plain_array_holds(tmp_path_factory, steps):
             model[offset : offset + size] = data
         for offset in range(0, SIZE, 1 << 20):
             assert image.read(offset, 1 << 20) == model[offset : offset + (1 << 20)]
-        assert os.stat(path).st_size == SIZE
+        assert path.stat().st_size == SIZE
     finally:
         image.close()
 
@@ -81,7 +80,7 @@ def test_errors_of_the_disk_are_passed_on(image):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match="File too large") as caught:
             image.write(0, bytes(8192))
         assert caught.value.errno == errno.EFBIG
     finally:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
 from safekit_py.plugins.mirror.volume import image, loop, system
 from safekit_py.plugins.mirror.volume.adopt import make
 
@@ -117,15 +116,14 @@ def kept(request, private, tmp_path):
 
 
 @pytest.fixture
-def mounted(kept, tmp_path, tags):
+def mounted(kept, tmp_path):
     """The volume's file system; what stood on it is taken away when the test ends."""
     assert kept.ask("mount")["mounted"]
-    tags.append(tag := f"test-{os.getpid()}-{tmp_path.name}"[:60])
-    device, fd = loop.attach(kept.file, tag)
-    make(device, "ext4", 0)
+    made, fd = loop.attach(kept.file)
+    make(made.device, "ext4", 0)
     target = tmp_path / "data"
     target.mkdir()
-    system.mount(str(device), target, "ext4")
+    system.mount(str(made.device), target, "ext4")
     os.close(fd)
     yield target
     with suppress(OSError):
@@ -227,6 +225,43 @@ def test_with_the_keeper_dead_nothing_hangs_and_all_can_be_cleaned(kept, mounted
         assert again.file.stat().st_size == SIZE
     finally:
         again.close()
+
+
+WHOLE = """
+import json, os, sys, time
+from pathlib import Path
+sys.path[:0] = json.loads(sys.argv[2])
+from test_keeper import Kept, loop, make, system
+tmp = Path(sys.argv[1])
+kept = Kept(tmp)
+kept.ask("mount")
+made, fd = loop.attach(kept.file)
+make(made.device, "ext4", 0)
+(tmp / "data").mkdir()
+system.mount(str(made.device), tmp / "data", "ext4")
+os.close(fd)
+(tmp / "data/x").write_bytes(b"x" * 1000000)
+pids = kept.ask("status")
+print(json.dumps([made.number, made.sequence, pids["keeper"], pids["worker"]]), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("order", ["keeper", "worker", "both"])
+def test_a_container_that_is_killed_ends(tmp_path, order):
+    """All processes of a mount namespace at once: the last one unmounts, and must not wait for itself."""
+    path = json.dumps([str(Path(__file__).parent), *sys.path])
+    argv = ["unshare", "-m", "--propagation", "private", sys.executable, "-c", WHOLE, str(tmp_path), path]
+    first = subprocess.Popen(argv, stdout=-1, start_new_session=True)
+    number, sequence, keeper, worker = json.loads(first.stdout.readline())
+    kill = {"keeper": (first.pid, keeper), "worker": (first.pid, worker, keeper), "both": (keeper, first.pid)}[order]
+    for pid in kill:
+        os.kill(pid, signal.SIGKILL)
+    first.wait(10)
+    used, deadline = loop.Loop(number, sequence), time.monotonic() + 15
+    while used.there or alive(keeper) or alive(worker):
+        assert time.monotonic() < deadline, (used.there, alive(keeper), alive(worker))
+        time.sleep(0.05)
 
 
 def test_what_is_no_command_is_refused(kept):
