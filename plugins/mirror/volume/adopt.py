@@ -75,7 +75,7 @@ def adopt(place: Place) -> None:
     if place.image.exists():
         return
     if not place.dir.is_dir():
-        raise problem("rfs.no-directory", f"{place.dir} is no directory", f"create it: mkdir -p {place.dir}")
+        raise problem("rfs.directory-missing", f"{place.dir} is no directory", f"create it: mkdir -p {place.dir}")
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     has, size = content(place.dir), size_of(place)
     check_room(place, has, size)

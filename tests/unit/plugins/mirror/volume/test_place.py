@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path):
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(SafekitError) as caught:
         adopt.adopt(made)
-    assert caught.value.code == "rfs.no-directory"
+    assert caught.value.code == "rfs.directory-missing"
 
 
 def test_an_unreadable_record_keeps_everything(tmp_path):
