@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,6 @@ from safekit_py.plugins.mirror.volume import adopt, image, loop, system
 MIB = 1 << 20
 HERE = Path(__file__).parent
 PATIENCE = 10.0
-
-
-def tag() -> str:
-    """A name that nobody else's loop device has."""
-    return f"sktest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def drop_caches(path: Path) -> None:
@@ -65,28 +59,20 @@ def unmount(path: Path, patience: float = PATIENCE) -> None:
             return
 
 
-def backing(device: Path) -> str:
-    """What file is behind a loop device; empty when none is. Asked without opening it: that could wait for its disk."""
-    try:
-        return Path(f"/sys/block/{device.name}/loop/backing_file").read_text().rstrip("\n")
-    except OSError:
-        return ""
-
-
-def free(device: Path, file: str, patience: float = PATIENCE) -> None:
-    """Wait until the loop device does not have this file any more."""
+def free(used: loop.Loop, patience: float = PATIENCE) -> None:
+    """Wait until the loop device does not have its file any more."""
     end = time.monotonic() + patience
-    while backing(device) == file:
+    while used.there:
         if time.monotonic() > end:
-            raise TimeoutError(f"{device} stays in use for {file}")
+            raise TimeoutError(f"{used.device} stays in use")
         time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def looped(file: Path, target: Path, *, make: bool = True, quota: bool = False) -> Iterator[Path]:
     """A loop device on the file, with ext4 as volumes have it, mounted on the target."""
-    device, fd = loop.attach(file, tag())
-    behind = backing(device)
+    used, fd = loop.attach(file)
+    device = used.device
     try:
         if make:
             adopt.make(device, "ext4", 0)
@@ -101,7 +87,7 @@ def looped(file: Path, target: Path, *, make: bool = True, quota: bool = False) 
             unmount(target)
     finally:
         os.close(fd)
-        free(device, behind)
+        free(used)
 
 
 @contextlib.contextmanager
