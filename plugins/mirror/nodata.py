@@ -32,6 +32,9 @@ class NoData:
         """Primary."""
         self._generation = replace(self._generation, primary=True)
 
+    async def mount(self) -> None:
+        """Nothing is mounted."""
+
     async def receive(self, *, fullsync: bool = False, aside: bool = False) -> None:
         """Secondary."""
         self._generation = replace(self._generation, primary=False)

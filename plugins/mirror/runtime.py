@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from safekit_py.api import ModuleContext, Readiness, SafekitError, Severity, State, Status
+from safekit_py.api import ModuleContext, Problem, Readiness, SafekitError, Severity, State, StateError, Status
 
 from . import roles
 from .commands import Commands
 from .generation import Generation
+from .heart import places
 from .model import Heart
 from .roles import Decision, Rules, Side
 from .seams import Beat, Engine, Grant, HeartLink, VolumeEvent, WitnessClient
@@ -58,6 +59,9 @@ class MirrorRuntime:
         assert heart_config is not None, "MirrorType.check refuses a module without <heart>"
         self._config = heart_config
         self.node = context.cluster.nodes.index(context.node)
+        self.other = places(context.cluster, context.node, heart_config)[0]
+        self._other_node = context.cluster.nodes.index(self.other)
+        self._missed = False  # the other server was silent
         self.link: HeartLink | None = None
         self.state, self.readiness, self._reason = State.STOP, Readiness.NOT_READY, ""
         self.wish, self.swaps = "", 0
@@ -134,14 +138,36 @@ class MirrorRuntime:
         new = self._new if decided is not None and decided.new_data else ""
         self._began = self.state if self.state in (State.PRIM, State.SECOND) else State.ALONE
         await self.engine.release()
-        self.frozen = self.fenced = self._failing = False
+        self.frozen = self.fenced = self._failing = self.connected = False
         self.leaving, self._outdated_for = False, ""
+        self._lost_at = time.monotonic_ns()
         self._renew()
         await self.engine.serve(new=new)
         self._new = ""
+        if self.engine.generation().shared:
+            await self._agree()
+        await self.engine.mount()
         await self._addresses.up()
         self.engine.guard(self._addresses.guarded())
         self.log(Severity.INFO, f"the data are served and the address is here ({state})")
+
+    async def _agree(self) -> None:
+        """The other server has the same data, or may have gone on from them: it must answer, or be known to be gone.
+
+        :raises SafekitError: neither: this server cannot be primary now.
+        """
+        while not self.connected:
+            self.frozen = True
+            decision = await self._decide(roles.react, replace(self.me(), state=State.PRIM, frozen=True))
+            if decision.goal is State.ALONE:
+                await self.engine.alone(self._new)
+                self._new, self.frozen = "", False
+                return
+            if decision.goal is not State.PRIM:
+                await self.engine.release(force=True)
+                raise StateError(Problem("mirror.not-agreed", f"it cannot be primary: {decision.reason}", "start it"))
+            await asyncio.sleep(self._config.pulse)
+        self.frozen = False
 
     async def _receive(self, decided: Decision | None) -> None:
         await self._addresses.down()
@@ -240,7 +266,7 @@ class MirrorRuntime:
         tick = beat.says.get("tick")
         if tick != self._peer_tick:
             self._peer_tick, self._peer_at = int(tick or 0), time.monotonic()
-        before, self.peer = self.peer, read(beat.says, 1 - self.node)
+        before, self.peer = self.peer, read(beat.says, self._other_node)
         self.context.set_remote(dict(self.peer.resources))
         if before is None or before.side != self.peer.side or before.swap != self.peer.swap:
             self._news.set()
@@ -326,18 +352,9 @@ class MirrorRuntime:
         if self.fenced and not self.silent and not (self.link is not None and self.link.answered(self._fenced_at)):
             return  # this server may have been asleep: what it knows of the other one is old
         if self._failing:
-            self._failing = False
-            if self.state is State.SECOND:
-                await self._outdate()
-                self.context.request("stop", "rfs", "the replicated data cannot be written here", ())
-            else:
-                self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
+            await self._fail()
             return
-        if self.state is State.SECOND and self.peer is not None and self.peer.side.state in SERVES:
-            self._began = None  # an exchange of roles is complete
-        if not self.engine.replicates:
-            self.connected = self._side() is not None and self.peer is not None and self.peer.side.state in ROLES
-            self.frozen = self.state is State.PRIM and not self.connected
+        self._notice()
         decision = await self._decide(roles.react)
         if decision.outdate and not self._outdated_for:
             await self._outdate()
@@ -345,6 +362,29 @@ class MirrorRuntime:
             await self._lift()
             self._exchange()
             return
+        await self._turn(decision)
+
+    async def _fail(self) -> None:
+        """This server's own disk refuses the data."""
+        self._failing = False
+        if self.state is State.SECOND:
+            await self._outdate()
+            self.context.request("stop", "rfs", "the replicated data cannot be written here", ())
+        else:
+            self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
+
+    def _notice(self) -> None:
+        if self._missed and not self.silent and self.state in SERVES:
+            self._addresses.announce()  # clients may have learned the other server's while the two were cut
+        self._missed = self.silent
+        if self.state is State.SECOND and self.peer is not None and self.peer.side.state in SERVES:
+            self._began = None  # an exchange of roles is complete
+        if not self.engine.replicates:
+            self.connected = self._side() is not None and self.peer is not None and self.peer.side.state in ROLES
+            self.frozen = self.state is State.PRIM and not self.connected
+
+    async def _turn(self, decision: Decision) -> None:
+        """Another role is due."""
         if self.state in SERVES and decision.goal in SERVES:
             if decision.goal is State.ALONE and (self.frozen or decision.new_data):
                 await self.engine.alone(self._new)
@@ -393,9 +433,9 @@ class MirrorRuntime:
         except SafekitError as error:
             self.log(Severity.WARNING, f"swap: {error.problems[0].message}")
 
-    async def _decide(self, look: Callable[..., Decision]) -> Decision:
+    async def _decide(self, look: Callable[..., Decision], me: Side | None = None) -> Decision:
         """Ask what follows; a decision that needs the witness's grant is asked again with its answer."""
-        decision = self._with_claims(look(self.me(), self._side(), self.rules, silent=self.silent, granted=None))
+        decision = self._with_claims(look(me or self.me(), self._side(), self.rules, silent=self.silent, granted=None))
         if not decision.new_data:
             self._new = ""
         elif not self._new:
@@ -406,7 +446,7 @@ class MirrorRuntime:
             self._holds = self._new or mine
             self._grant = await self._witness.acquire(self._holds, mine)
             granted = self._grant.granted
-            decision = look(self.me(), self._side(), self.rules, silent=self.silent, granted=granted)
+            decision = look(me or self.me(), self._side(), self.rules, silent=self.silent, granted=granted)
             if not granted and self._grant.reason:
                 decision = replace(decision, reason=f"{decision.reason} ({self._grant.reason})")
         return decision
@@ -520,9 +560,8 @@ class MirrorRuntime:
         """What ``status`` shows."""
         mine: Generation = self.engine.generation()
         peer = self.peer
-        nodes = self.context.cluster.nodes
         heard = self.link is not None and not self.silent and peer is not None
-        other = nodes[1 - self.node] if len(nodes) > 1 else ""
+        other = self.other
         found: dict[str, Any] = {
             "role": self.state.value,
             "peer": other,

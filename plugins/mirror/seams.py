@@ -45,11 +45,15 @@ class Engine(Protocol):
         """Take away what an earlier run left: mounts, loop devices, processes. Data stay."""
 
     async def serve(self, *, new: str = "") -> None:
-        """Become the primary: the directories are mounted and can be written.
+        """Become the primary; :meth:`mount` follows. With data that the other server may have too, nothing is
+        acknowledged before it answers, or :meth:`alone` is called.
 
         :param new: the identifier of the data from here on, when this server goes on without the other (a take-over, a
             first start); empty when it goes on with it or with data that it alone has.
         """
+
+    async def mount(self) -> None:
+        """Mount the directories; until then nothing is read or written. It needs what is written to be acknowledged."""
 
     async def receive(self, *, fullsync: bool = False, aside: bool = False) -> None:
         """Become the secondary: take what the primary sends, from now on and until :meth:`release`.
@@ -107,7 +111,7 @@ class HeartLink(Protocol):
     """Heartbeats with the one other server, over several LANs, authenticated and protected against replay."""
 
     def start(self, told: Callable[[Beat], None]) -> None:
-        """Begin; ``told`` is called in the agent's event loop at the first beat, and at each that says something new."""
+        """Begin; ``told`` is called in the agent's event loop at the first beat and at each that says something new."""
 
     def say(self, words: Mapping[str, Any]) -> None:
         """What each heartbeat carries from now on (JSON, at most 30,000 bytes); one is sent at once."""

@@ -34,6 +34,12 @@ def mirror(made):
     return made
 
 
+def named(mirror, host, *what):
+    found = mirror.lab.run(host, ["pgrep", *what], capture_output=True, text=True).stdout.split()
+    assert found, f"{host} runs no {what[-1]}"
+    return [int(each) for each in found]
+
+
 def roles(mirror):
     """Primary and secondary."""
     first = ONE if mirror.role(ONE) == "PRIM" else TWO
@@ -95,12 +101,12 @@ def test_a_stop_of_the_primary_is_announced(mirror):
     mirror.both(secondary, primary)
 
 
-@pytest.mark.parametrize("what", ["safekit_py agent", "mirror.volume.worker"])
+@pytest.mark.parametrize("what", [("-f", "safekit_py agent"), ("skvol-ledger",), ("skkeep-ledger",)])
 def test_kill_9_of_a_process_on_the_primary(mirror, what):
     primary, _ = roles(mirror)
     writer = mirror.begin(8)
     wait_for(lambda: len(mirror.acknowledged()) > 20)
-    kill(mirror, primary, pids(mirror, primary, what))
+    kill(mirror, primary, named(mirror, primary, *what))
     mirror.end(writer)
     wait_for(lambda: sorted(mirror.state(h) or "" for h in SERVERS) == ["PRIM Ready", "SECOND Ready"], 60)
     mirror.check()

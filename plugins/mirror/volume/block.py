@@ -22,6 +22,7 @@ from safekit_py.api import ModuleContext, Problem, SafekitError, Severity
 
 from .. import generation as gen
 from ..generation import Generation
+from ..heart import places
 from ..model import Heart, Rfs
 from ..seams import VolumeEvent
 from . import adopt, store, system
@@ -122,6 +123,9 @@ class BlockEngine:
         await self._start()
         self._role = "primary"
         await self._order("serve", new=new, until=max(self._until, _boottime() + 10**9))
+
+    async def mount(self) -> None:
+        """Mount the volumes over their directories."""
         await self._order_keeper("mount")
         for place in self.places:
             await asyncio.to_thread(place.mount, self._run / self._context.name / place.volume.name)
@@ -239,10 +243,10 @@ class BlockEngine:
 
     def _plan(self) -> str:
         context, rfs = self._context, self._rfs
-        nodes, heart = context.cluster.nodes, context.config.one("heart")
+        heart = context.config.one("heart")
         assert isinstance(heart, Heart)
         lan = next((each.name for each in heart.lans if each.flow), heart.lans[0].name)
-        peer = next(each for each in nodes if each != context.node)
+        peer = places(context.cluster, context.node, heart)[0]
         port = rfs.port or FIRST_PORT + PORTS_EACH * context.module_id
         options = {
             "key": str(context.paths.cluster_key),

@@ -71,18 +71,17 @@ class Process:
         self._connect_at = self._ticked = 0.0
         self._lost_at: float | None = None  # when the connection went, until the agent is told
         self._lost_cause = ""
-        self.ended = False
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until released."""
+        """Until the keeper ends it."""
         control = socket.socket(fileno=self.start.listen)
         control.setblocking(False)
         self._watch(control.fileno(), lambda _: self._accept(control))
         if self.start.again:
             self._resume()
-        while not self.ended:
+        while True:
             busy = self.primary is not None and self.primary.busy
             for fd, event in self._poll.poll(0 if busy else TICK * 1000):
                 if fd in self._on:
@@ -435,34 +434,20 @@ class Process:
                 self._reply(caller, {"id": number, "ok": found})
 
     def _do(self, verb: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
-        if verb == "lease":
-            self.until = int(order["until"])
-            if self._fenced and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self.until:
-                self._fenced = False
-                if self.primary is not None:
-                    self.primary.lift()
-        elif verb == "guard":
-            self.guarded = [(str(device), str(address)) for device, address in order["addresses"]]
-        elif verb == "serve":
-            self.until = max(self.until, int(order.get("until", 0)))
-            self._serve(str(order.get("new", "")))
-        elif verb == "receive":
-            self._receive(fullsync=bool(order.get("fullsync")), aside=str(order.get("aside", "")))
-        elif verb == "alone":
-            assert self.primary is not None, "it is no primary"
-            self.primary.alone(str(order["new"]))
-            self._lost_at = None
-        elif verb == "outdate":
-            self._outdate()
-        elif verb == "release":
-            self._release(force=bool(order.get("force")))
-        elif verb == "resize":
-            self._resize(int(order["volume"]), int(order["size"]))
-        elif verb == "end":
-            self._idle()
-            self.ended = True
-        elif verb != "status":
+        verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "status": lambda _: None,
+            "lease": self._renew,
+            "guard": self._guard,
+            "serve": self._begin,
+            "receive": lambda o: self._receive(fullsync=bool(o.get("fullsync")), aside=str(o.get("aside", ""))),
+            "alone": self._alone,
+            "outdate": lambda _: self._outdate(),
+            "release": lambda o: self._release(force=bool(o.get("force"))),
+            "resize": lambda o: self._resize(int(o["volume"]), int(o["size"])),
+        }
+        if verb not in verbs:
             raise OSError(errno.ENOSYS, f"there is no command {verb}")
+        verbs[verb](order)
         if verb not in ("lease", "status"):
             self._remember()
         role = self.primary or self.secondary
@@ -471,6 +456,25 @@ class Process:
             "generation": self.generation.as_dict(),
             **(role.report() if role is not None else {}),
         }
+
+    def _renew(self, order: Mapping[str, Any]) -> None:
+        self.until = int(order["until"])
+        if self._fenced and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self.until:
+            self._fenced = False
+            if self.primary is not None:
+                self.primary.lift()
+
+    def _guard(self, order: Mapping[str, Any]) -> None:
+        self.guarded = [(str(device), str(address)) for device, address in order["addresses"]]
+
+    def _begin(self, order: Mapping[str, Any]) -> None:
+        self.until = max(self.until, int(order.get("until", 0)))
+        self._serve(str(order.get("new", "")))
+
+    def _alone(self, order: Mapping[str, Any]) -> None:
+        assert self.primary is not None, "it is no primary"
+        self.primary.alone(str(order["new"]))
+        self._lost_at = None
 
     def _outdate(self) -> None:
         if self.secondary is not None:
