@@ -146,6 +146,12 @@ class Mirror(Farm):
     def both(self, primary, secondary, limit=60):
         wait_for(lambda: (self.state(primary), self.state(secondary)) == ("PRIM Ready", "SECOND Ready"), limit)
 
+    def show(self):
+        for host in SERVERS:
+            if self.lab.alive(host):
+                print(f"== {host}: {self.state(host)}")
+                print(self.cli(host, "log", "ledger", "-n", "80", check=False).stdout)
+
     def primaries(self):
         return [h for h in SERVERS if self.lab.alive(h) and (self.state(h) or "").split(" ")[0] in ("PRIM", "ALONE")]
 

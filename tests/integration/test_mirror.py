@@ -31,7 +31,8 @@ def mirror(made):
         if made.role(host) == "STOP":
             made.cli(host, "start", "ledger")
     wait_for(lambda: sorted(made.state(h) for h in SERVERS) == ["PRIM Ready", "SECOND Ready"], 60)
-    return made
+    yield made
+    made.show()  # seen when the test fails
 
 
 def named(mirror, host, *what):

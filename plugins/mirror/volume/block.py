@@ -105,6 +105,10 @@ class BlockEngine:
     def _clean(self) -> None:
         for each in self.places:
             each.recover()
+        self._take_off()
+
+    def _take_off(self) -> None:
+        """The volumes' files: a keeper that was killed leaves them mounted and dead."""
         for mount in reversed(system.mounts()):
             if mount.target == self._run / self._context.name:
                 with suppress(OSError):
@@ -266,6 +270,7 @@ class BlockEngine:
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._take_off)
         log = await asyncio.to_thread(_open_log, self._context.paths.module_var(self._context.name))
         try:
             self._keeper = await asyncio.create_subprocess_exec(

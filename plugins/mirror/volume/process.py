@@ -62,6 +62,7 @@ class Process:
         self.link: Link | None = None
         self._greeted = False
         self.until = 0  # of the lease, CLOCK_BOOTTIME
+        self._lease_file = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.guarded: list[tuple[str, str]] = []
         self._fenced = False
         self._poll = select.poll()
@@ -361,7 +362,7 @@ class Process:
         role = "primary" if self.primary is not None else "secondary" if self.secondary is not None else ""
         session = (self.primary or self.secondary).session_id if role else ""  # type: ignore[union-attr]
         aside = self.secondary is not None and self.secondary._aside is not None
-        values = {"role": role, "session": session, "until": self.until, "guarded": self.guarded, "aside": aside}
+        values = {"role": role, "session": session, "guarded": self.guarded, "aside": aside}
         with suppress(OSError):
             path = self.folder / ".session.new"
             path.write_text(json.dumps(values))
@@ -374,7 +375,7 @@ class Process:
         except (OSError, ValueError):
             return
         self.guarded = [(str(d), str(a)) for d, a in known.get("guarded", [])]
-        self.until = int(known.get("until", 0))
+        self.until = int.from_bytes(os.pread(self._lease_file, 8, 0), "little")
         if known.get("role") == "primary" and self.start.mounted:
             self._serve("", again=known)
         elif known.get("role") == "secondary":
@@ -459,6 +460,8 @@ class Process:
 
     def _renew(self, order: Mapping[str, Any]) -> None:
         self.until = int(order["until"])
+        # For the worker that follows this one, should it die: it must not go on longer, nor stop before.
+        os.pwrite(self._lease_file, self.until.to_bytes(8, "little"), 0)
         if self._fenced and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self.until:
             self._fenced = False
             if self.primary is not None:
