@@ -142,9 +142,15 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def volume_file(folder: Path, size: int, worker: str = "local", **options: Any) -> Iterator[tuple[Path, Keeper]]:
-    """The file that a keeper and its worker expose, without a loop device on it, and the keeper."""
-    run = folder / "run"
+def volume_file(
+    folder: Path, size: int, *, run: Path | None = None, worker: str = "local", **options: Any
+) -> Iterator[tuple[Path, Keeper]]:
+    """The file that a keeper and its worker expose, without a loop device on it, and the keeper.
+
+    :param run: of the sockets and the file; for a folder whose disk will fail, one elsewhere.
+    """
+    run = run or folder / "run"
+    folder.mkdir(parents=True, exist_ok=True)
     run.mkdir(parents=True, exist_ok=True)
     file = folder / "data.img"
     image.create(file, size)
@@ -156,7 +162,11 @@ def volume_file(folder: Path, size: int, worker: str = "local", **options: Any) 
         yield run / "t" / "data", keeper
     finally:
         keeper.close()
-        file.unlink()
+        for flag in (system.MNT_FORCE, system.MNT_DETACH):  # the first fails what waits, should a worker hang
+            with contextlib.suppress(OSError):
+                system.umount(run / "t", flag)
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 @contextlib.contextmanager
