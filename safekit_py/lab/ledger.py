@@ -4,9 +4,9 @@ afterwards looks whether every one of them is there.
 What flows: numbers, each used once -> one INSERT each over a PostgreSQL connection that is made anew whenever it
 breaks -> a record of lines ``? 17`` (asked for) and ``+ 17`` (acknowledged) -> one JSON document on standard output.
 
-Invariant, held by tests/unit/lab/test_ledger.py: ``+ N`` is written only after the server has acknowledged N, and
-``? N`` before it was asked. So a number with ``+`` that is missing is a lost commit; one with ``?`` alone may be there or not;
-any other, or one that is there twice, was made up.
+Invariant: ``+ N`` is written only after the server has acknowledged N, and ``? N`` before it was asked. So a number
+with ``+`` that is missing is a lost commit; one with ``?`` alone may be there or not; any other, or one that is there
+twice, was made up.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def test_between_prim_and_alone_the_application_goes_on(pair):
     assert plan[-1] == Enter(pair[1], Readiness.READY)
 
 
-@pytest.mark.parametrize("plan", [*map(lambda pair: automaton.change(*pair), ROLES), automaton.rise(S.SECOND)])
+@pytest.mark.parametrize("plan", [*(automaton.change(*pair) for pair in ROLES), automaton.rise(S.SECOND)])
 def test_a_role_is_taken_between_the_stop_scripts_and_the_start_scripts(plan):
     at = next(n for n, step in enumerate(plan) if isinstance(step, Become))
     assert not any(isinstance(s, Script) and s.name.startswith("stop_") for s in plan[at:])

@@ -32,7 +32,9 @@ def test_when_it_looks_unless_said(mode, when):
     assert ip.make(CHECKS[1], context(mode)).when == "prim"
 
 
-@pytest.mark.parametrize(("mode", "made"), [("farm", ["ip.own"]), ("mirror", ["ip.own"]), ("light", ["ip.v", "ip.own"])])
+@pytest.mark.parametrize(
+    ("mode", "made"), [("farm", ["ip.own"]), ("mirror", ["ip.own"]), ("light", ["ip.v", "ip.own"])]
+)
 def test_a_farm_or_a_mirror_watches_its_own_addresses(mode, made):
     (kind,) = ip.safekit_checkers()
     assert [each.resource for each in kind.create(context(mode))] == made

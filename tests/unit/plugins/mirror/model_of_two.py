@@ -8,12 +8,14 @@ events that real clocks could bring is there, and more.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from safekit_py.api import Readiness, State
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation
 from safekit_py.plugins.mirror.roles import SERVES, Decision, Rules, Side, elect, react
 
+from safekit_py.api import Readiness, State
+
 S = State
+NOTHING = Generation()
 STALE = "stale"  # what a server knows of the other after a sleep, until it hears it or times out
 
 
@@ -21,7 +23,7 @@ STALE = "stale"  # what a server knows of the other after a sleep, until it hear
 class Server:
     """One server: what is on its disk, what is in its memory, and what it last heard of the other."""
 
-    generation: Generation = Generation()
+    generation: Generation = NOTHING
     image: tuple[int, ...] = ()  # numbers of the writes that are in it
     up: bool = True
     asleep: bool = False
@@ -140,19 +142,10 @@ class Model:
             if not s.asleep and s.serves:
                 yield f"sleep {number}", spent.with_(number, asleep=True)
         if s.asleep:
-            if not s.fenced:
-                yield f"fence {number}", world.with_(number, fenced=True)
             yield f"wake {number}", world.with_(number, asleep=False, heard=STALE, silent=False)
-        elif s.serves and not s.fenced and self.rules.witness and world.holder != number:
-            if not self._vouched(world, number):
-                yield f"fence {number}", world.with_(number, fenced=True)
-        # Heartbeats of this server, as the other one hears them.
-        if other.up and not other.asleep:
-            said = self.side(world, number)
-            if not s.asleep and world.links[number]:
-                hears = isinstance(s.heard, Side)
-                if other.heard != said or hears != other.vouched:
-                    yield f"beat {number}", world.with_(1 - number, heard=said, silent=False, vouched=hears)
+        if self._loses_its_lease(world, number):
+            yield f"fence {number}", world.with_(number, fenced=True)
+        yield from self._beats(world, number)
         if s.vouched:
             yield f"the word to {number} ends", world.with_(number, vouched=False)
         if not s.asleep:
@@ -166,6 +159,21 @@ class Model:
         if s.acknowledges:
             yield from self._writes(world, number)
             yield from self._resync(world, number)
+
+    def _loses_its_lease(self, world: World, number: int) -> bool:
+        s = world.servers[number]
+        if s.fenced or s.asleep:
+            return s.asleep and not s.fenced
+        return s.serves and self.rules.witness and world.holder != number and not self._vouched(world, number)
+
+    def _beats(self, world: World, number: int) -> Iterator[tuple[str, World]]:
+        """Heartbeats of this server, as the other one hears them."""
+        s, other = world.servers[number], world.servers[1 - number]
+        if s.asleep or not world.links[number] or not other.up or other.asleep:
+            return
+        said, hears = self.side(world, number), isinstance(s.heard, Side)
+        if other.heard != said or hears != other.vouched:
+            yield f"beat {number}", world.with_(1 - number, heard=said, silent=False, vouched=hears)
 
     def _silence(self, world: World, number: int) -> Iterator[tuple[str, World]]:
         """The timeout passes: the other one is off, cut, or asleep; then its lease has ended before."""
@@ -239,9 +247,7 @@ class Model:
         s = world.servers[number]
         goal = decision.goal
         if decision.outdate and isinstance(s.heard, Side) and not s.outdated_for:
-            world = world.with_(
-                number, generation=gen.outdated(s.generation), outdated_for=s.heard.generation.data
-            )
+            world = world.with_(number, generation=gen.outdated(s.generation), outdated_for=s.heard.generation.data)
             s = world.servers[number]
         may = not self.rules.witness or world.holder == number or self._vouched(world, number)
         if goal is s.state:
