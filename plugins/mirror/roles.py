@@ -13,7 +13,7 @@ Invariants, held by tests/unit/plugins/mirror/test_exploration.py in every histo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safekit_py.api import Problem, Readiness, State, StateError
 
@@ -76,6 +76,7 @@ class Decision:
     :param goal: the state to be in.
     :param new_data: a new identifier of the data begins with it.
     :param lease: a witness must grant it first; ask again with its answer.
+    :param known: the witness must already know of data: only so does its grant say that there are none newer.
     :param claim: tell the other server that this one is about to become primary.
     :param yields: accept the other's claim.
     :param outdate: note durably that this server is outdated, and tell the other.
@@ -89,6 +90,7 @@ class Decision:
     remedy: str = ""
     new_data: bool = False
     lease: bool = False
+    known: bool = False
     claim: bool = False
     yields: bool = False
     outdate: bool = False
@@ -134,6 +136,9 @@ def _by_itself(me: Side, rules: Rules, granted: bool | None, *, silent: bool) ->
         return _wait("there are no data yet", "safekit-py prim on the server that has them, second on the other")
     if not mine.uptodate:
         return _wait("the data of this server are not up to date", "start the other server, or safekit-py primforce")
+    if mine.shared and rules.witness:
+        # The witness was told of newer data before anything was acknowledged with them.
+        return replace(_rise(me, rules, granted, "the witness knows of no newer data", new=True), known=True)
     if mine.shared:
         return _wait("the data of the other server may be newer", "start the other server, or safekit-py prim here")
     return _rise(me, rules, granted, "this server alone has the newest data", new=False)
@@ -141,7 +146,8 @@ def _by_itself(me: Side, rules: Rules, granted: bool | None, *, silent: bool) ->
 
 def _rise(me: Side, rules: Rules, granted: bool | None, reason: str, *, new: bool) -> Decision:
     if rules.witness and granted is False:
-        return _wait("the witness does not let this server become primary")
+        remedy = "it asks again; it needs the other server, or the witness's answer"
+        return _wait("the witness does not let this server become primary", remedy)
     return Decision(
         State.ALONE, reason, new_data=new or not me.generation.data, lease=rules.witness and granted is None
     )
@@ -247,6 +253,8 @@ def _stays(one: Side, other: Side) -> Side:
 
 def react(me: Side, peer: Side | None, rules: Rules, *, silent: bool, granted: bool | None) -> Decision:
     """What a server in PRIM, ALONE or SECOND does; the parameters are those of :func:`elect`."""
+    if me.state not in (*SERVES, State.SECOND):
+        return Decision(me.state, "")
     if me.state is State.SECOND:
         return _as_second(me, peer, rules, granted, silent=silent)
     if peer is not None and peer.state in SERVES:

@@ -333,6 +333,8 @@ class MirrorRuntime:
             await self._elect(self._election)
         elif self.state in ROLES:
             await self._react()
+        elif self.leaving and self._decided is None:
+            await self._give_back()  # it was granted for an election that has ended otherwise
         self._say()
 
     async def _elect(self, election: asyncio.Future[State]) -> None:
@@ -444,8 +446,13 @@ class MirrorRuntime:
             self._say()
             mine = self.engine.generation().data
             self._holds = self._new or mine
-            self._grant = await self._witness.acquire(self._holds, mine)
+            state = self.state
+            self._grant = await self._witness.acquire(self._holds, mine, known=decision.known)
+            if self.state is not state:
+                return Decision(self.state, "")  # the question was another state's; the next look gives the lease back
             granted = self._grant.granted
+            if not granted and self.leaving:
+                self._holds = ""
             decision = look(me or self.me(), self._side(), self.rules, silent=self.silent, granted=granted)
             if not granted and self._grant.reason:
                 decision = replace(decision, reason=f"{decision.reason} ({self._grant.reason})")

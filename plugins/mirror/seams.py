@@ -151,9 +151,10 @@ class Grant:
 class WitnessClient(Protocol):
     """Leases from a third machine: at most one server holds one, and only with the newest data."""
 
-    async def acquire(self, data: str, previous: str) -> Grant:
+    async def acquire(self, data: str, previous: str, *, known: bool = False) -> Grant:
         """Take or renew the lease for these data. Granted when nobody else holds it, and when the newest data that
-        the witness knows of are ``data`` or ``previous``."""
+        the witness knows of are ``data`` or ``previous``; with ``known`` it must know of some, otherwise it grants
+        the first that it hears of."""
 
     async def release(self) -> None:
         """Give it back, so that the other need not wait."""

@@ -75,9 +75,9 @@ class SafekitWitness:
         self._token = 0
         self._one = asyncio.Lock()
 
-    async def acquire(self, data: str, previous: str) -> Grant:
+    async def acquire(self, data: str, previous: str, *, known: bool = False) -> Grant:
         """Take or renew the lease for these data."""
-        answer, since, reason = await self._ask("acquire", data, previous)
+        answer, since, reason = await self._ask("resume" if known else "acquire", data, previous)
         if answer is None:
             return Grant(granted=False, reason=f"the witness {self._address} does not answer{reason}", answered=False)
         if answer.verdict == "granted":
@@ -110,7 +110,7 @@ class SafekitWitness:
         try:
             while True:
                 nonce = int.from_bytes(os.urandom(8), "big")
-                lease = self._lease if verb == "acquire" else 0
+                lease = 0 if verb == "release" else self._lease
                 request = Request(self._server, verb, nonce, self._token, data, previous, lease)
                 since = clock()
                 waits = mailbox.waiting[nonce] = loop.create_future()

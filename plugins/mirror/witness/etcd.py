@@ -52,12 +52,13 @@ class EtcdWitness:
         self._lease = ""  # etcd's number of the lease that this server has
         self._one = asyncio.Lock()
 
-    async def acquire(self, data: str, previous: str) -> Grant:
+    async def acquire(self, data: str, previous: str, *, known: bool = False) -> Grant:
         """Take or renew the lease for these data."""
+        request = Request(self._server, "resume" if known else "acquire", 0, 0, data, previous)
         async with self._one:
             try:
                 async with asyncio.timeout(self._patience):
-                    return await self._acquire(data, previous)
+                    return await self._acquire(request)
             except TimeoutError:
                 why = ""
             except (OSError, Failed, *UNREADABLE) as error:
@@ -75,9 +76,8 @@ class EtcdWitness:
                 except (OSError, Failed):
                     return
 
-    async def _acquire(self, data: str, previous: str) -> Grant:
+    async def _acquire(self, request: Request) -> Grant:
         since, ttl = await self._live_lease()
-        request = Request(self._server, "acquire", 0, 0, data, previous)
         while True:
             found = await self._read()
             reason = refusal(found.record, bool(found.holder_revision), request)

@@ -47,7 +47,7 @@ class Record:
 class Request:
     """What a server asks.
 
-    :param verb: ``acquire`` or ``release``.
+    :param verb: ``acquire``, ``release``, or ``resume``: acquire, but only when something is recorded.
     :param nonce: names this request; its answer repeats it.
     :param token: of the last answer; 0 for none.
     """
@@ -126,6 +126,8 @@ def refusal(record: Record, live: bool, request: Request) -> str:
     """
     if live and record.holder not in ("", request.server):
         return f"{record.holder} holds the lease"
+    if not record.data and request.verb == "resume":
+        return "the witness knows of no data yet"
     if record.data in ("", request.data, request.previous):
         return ""
     if request.server == record.author and request.previous and request.previous == record.previous:

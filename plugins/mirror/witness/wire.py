@@ -104,7 +104,7 @@ def asked(content: dict[str, Any]) -> tuple[str, str, Request]:
     if not all(type(content[n]) is int and 0 <= content[n] < _U64 for n in numbers):
         raise Rejected("malformed")
     request = Request(**{f.name: content[f.name] for f in fields(Request)})
-    acquires = request.verb == "acquire" and bool(request.data) and SHORTEST <= request.lease <= LONGEST
+    acquires = request.verb in ("acquire", "resume") and bool(request.data) and SHORTEST <= request.lease <= LONGEST
     if not (acquires or request.verb == "release") or not (request.server and content["module"]):
         raise Rejected("malformed")
     return content["cluster"], content["module"], request

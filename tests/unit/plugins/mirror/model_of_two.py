@@ -217,8 +217,8 @@ class Model:
             done = world.with_(1 - number, generation=same, image=s.image, connected=True, step=0, outdated_for="")
             yield f"resync ends {number}", done.with_(number, connected=True, frozen=False)
 
-    def _acquire(self, world: World, number: int, data: str, previous: str) -> tuple[bool, World]:
-        if not world.reach[number] or world.holder not in (-1, number):
+    def _acquire(self, world: World, number: int, data: str, previous: str, known: bool) -> tuple[bool, World]:
+        if not world.reach[number] or world.holder not in (-1, number) or (known and not world.granted_for):
             return False, world
         if world.granted_for not in ("", data, previous):
             return False, world
@@ -237,7 +237,7 @@ class Model:
         if decision.new_data:
             new, world = f"d{world.ids}", replace(world, ids=world.ids + 1)
         if decision.lease:
-            granted, world = self._acquire(world, number, new, s.generation.data)
+            granted, world = self._acquire(world, number, new, s.generation.data, decision.known)
             decision = look(me, peer, self.rules, silent=s.silent, granted=granted)
         after = self._done(world, number, decision, new)
         if after.servers != world.servers or world.servers[number] != s:

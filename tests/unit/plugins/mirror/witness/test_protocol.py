@@ -47,6 +47,16 @@ def test_a_lease_is_held_until_it_ends_and_the_data_decide_who_is_next():
     assert desk.ask("two", "d2", "d2").verdict == "granted"
 
 
+def test_who_resumes_is_granted_only_what_the_witness_knows():
+    desk = Desk()
+    assert desk.ask("one", "d1", "d0", verb="resume").reason == "the witness knows of no data yet"
+    assert desk.room.record == Record()
+    desk.ask("one", "d1", "d0")
+    desk.now += LEASE
+    assert desk.ask("two", "d2", "d0", verb="resume").reason == "the witness knows of newer data, d1"
+    assert desk.ask("two", "d2", "d1", verb="resume").verdict == "granted"
+
+
 def test_a_renewal_writes_nothing_and_a_release_frees_at_once():
     desk = Desk()
     desk.ask("one", "d1", "d0")
