@@ -16,7 +16,7 @@ from typing import Any
 import zstandard
 
 from .frames import Frame, Kind, head
-from .hashes import BLOCK, PIECE, WIDTH, different, digests, zeros
+from .hashes import BLOCK, PIECE, WIDTH, data_from, different, digests, zeros
 from .image import ImageFile
 from .link import Link
 from .zones import ZONE
@@ -24,6 +24,8 @@ from .zones import ZONE
 WINDOW = 4  # zones that are asked for at a time
 GAIN = 0.9  # of the size that compression must reach
 NUMBER = struct.Struct("<H")
+FAR = struct.Struct("<I")
+HOLES = 256  # zones without data that are asked for at once
 EACH = 0.02  # seconds of work before other things get their turn
 
 
@@ -49,7 +51,9 @@ class CatchUp:
         self._zones = deque(sorted(zones))
         self.total, self.done = len(self._zones), 0
         self._asked: dict[tuple[int, int], bytes] = {}
+        self._holes: dict[tuple[int, int], int] = {}  # zones that are asked for by what they begin with
         self._fine: dict[tuple[int, int], tuple[list[int], bytes]] = {}
+        self._there: set[tuple[int, int]] = set()  # zones with data on the other side only
         self.sent = self.different = 0
         self.ranges: list[tuple[int, int, int]] = []  # of a verification: volume, offset, size
         self._zstd = None if compression == "off" else zstandard.ZstdCompressor(level=1)
@@ -59,12 +63,16 @@ class CatchUp:
     @property
     def complete(self) -> bool:
         """Whether all was compared and everything that differed is in the stream."""
-        return not self._zones and not self._asked and not self._fine
+        return not self._zones and not self._waits
 
     @property
     def busy(self) -> bool:
         """Whether there is something to do now, without waiting for the other side."""
-        return bool(self._zones) and len(self._asked) + len(self._fine) < WINDOW and not self._link.full
+        return bool(self._zones) and self._waits < WINDOW and not self._link.full
+
+    @property
+    def _waits(self) -> int:
+        return len(self._asked) + len(self._fine) + len(self._holes)
 
     def step(self, now: float) -> None:
         """Ask for some more."""
@@ -76,9 +84,26 @@ class CatchUp:
             size = min(ZONE, image.size - offset)
             if size <= 0:
                 self.done += 1
-                continue
-            self._asked[volume, offset] = digests(image, offset, size)
-            self._link.frame(Kind.ASK, volume=volume, offset=offset, size=size)
+            elif (volume, zone) not in self._there and data_from(image, offset) >= offset + size:
+                self._ask_for_holes(volume, zone)
+            else:
+                self._asked[volume, offset] = digests(image, offset, size)
+                self._link.frame(Kind.ASK, volume=volume, offset=offset, size=size)
+
+    def _ask_for_holes(self, volume: int, zone: int) -> None:
+        """Large volumes are mostly holes: as many zones as follow each other without data here are one question."""
+        image = self._images[volume]
+        end = min(data_from(image, zone * ZONE), image.size)
+        count = 1
+        while count < HOLES and self._zones and self._zones[0] == (volume, zone + count):
+            if min((zone + count + 1) * ZONE, image.size) > end:
+                break
+            self._zones.popleft()
+            count += 1
+        offset = zone * ZONE
+        self._holes[volume, offset] = count
+        size = min(count * ZONE, image.size - offset)
+        self._link.frame(Kind.HOLES, volume=volume, offset=offset, size=size)
 
     def _granted(self, now: float) -> bool:
         """Whether the bandwidth limit lets more go."""
@@ -93,6 +118,13 @@ class CatchUp:
         key = (frame.volume, frame.offset)
         if frame.kind is Kind.HASHES and key in self._asked:
             self._hashes(key, self._asked.pop(key), bytes(frame.payload))
+        elif frame.kind is Kind.THERE and key in self._holes:
+            count, first = self._holes.pop(key), frame.offset // ZONE
+            found = {first + zone for (zone,) in FAR.iter_unpack(bytes(frame.payload)) if zone < count}
+            self.done += count - len(found)
+            again = [(frame.volume, zone) for zone in sorted(found)]
+            self._there.update(again)
+            self._zones.extendleft(reversed(again))
         elif frame.kind is Kind.FINES and key in self._fine:
             blocks, mine = self._fine.pop(key)
             self._fines(key, blocks, mine, bytes(frame.payload))
@@ -176,4 +208,15 @@ def fine(image: ImageFile, offset: int, payload: memoryview) -> bytes:
     return b"".join(found)
 
 
-__all__ = ["BLOCK", "PIECE", "WIDTH", "CatchUp", "fine"]
+def there(image: ImageFile, offset: int, size: int) -> bytes:
+    """The secondary's answer to HOLES: the zones of the range that have data, counted from its beginning."""
+    found, end = [], offset + size
+    at = data_from(image, offset)
+    while at < end:
+        zone = (at - offset) // ZONE
+        found.append(zone)
+        at = data_from(image, offset + (zone + 1) * ZONE) if offset + (zone + 1) * ZONE < end else end
+    return b"".join(map(FAR.pack, found))
+
+
+__all__ = ["BLOCK", "PIECE", "WIDTH", "CatchUp", "fine", "there"]

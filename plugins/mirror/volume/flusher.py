@@ -2,6 +2,9 @@
 
 A thread costs every small flush two changes of thread; without one, a large flush would keep a process silent for
 seconds that the other server waits to hear. Requests that come while a flush runs share the next one.
+
+Invariant: a flush that ends well has all on disk that was written before it was asked for. So after one has failed all
+others fail: the kernel forgets what it could not write, and the next flush of the same file would say that all is well.
 """
 
 from __future__ import annotations
@@ -21,12 +24,18 @@ class Flusher:
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._images = images
-        self._dirty: dict[int, int] = {}  # bytes by volume
+        # Bytes by volume. An earlier process may have written and died: the first flush is of all, and may be long.
+        self._dirty: dict[int, int] = dict.fromkeys(range(len(images)), LITTLE + 1)
         self._waiting: list[Done] = []
         self._running: list[Done] = []
         self._thread: threading.Thread | None = None
-        self._error: OSError | None = None
+        self._failed: OSError | None = None  # the first that went wrong
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    @property
+    def running(self) -> bool:
+        """Whether a flush runs in the thread."""
+        return self._thread is not None
 
     def wrote(self, volume: int, size: int) -> None:
         """So much was written."""
@@ -48,15 +57,16 @@ class Flusher:
             self._thread.start()
 
     def _sync(self, volumes: Sequence[int]) -> OSError | None:
-        try:
-            for volume in volumes:
-                self._images[volume].sync()
-        except OSError as error:
-            return error
-        return None
+        if self._failed is None:
+            try:
+                for volume in volumes:
+                    self._images[volume].sync()
+            except OSError as error:
+                self._failed = error
+        return self._failed
 
     def _work(self, volumes: Sequence[int]) -> None:
-        self._error = self._sync(volumes)
+        self._sync(volumes)
         os.eventfd_write(self.fd, 1)
 
     def finish(self) -> None:
@@ -68,7 +78,13 @@ class Flusher:
         self._thread = None
         done, self._running = self._running, []
         for each in done:
-            each(self._error)
+            each(self._failed)
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self.flush(waiting)
+
+    def close(self) -> None:
+        """Wait for the thread, if it runs: it must not touch descriptors that are others' by then. Nobody is told."""
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self.fd)

@@ -48,7 +48,9 @@ class Kind(IntEnum):
     SYNCED = 18  # JSON: the primary's generation; both images are the same from here on
     SYNCED_OK = 19
     EJECT = 20  # JSON: the secondary cannot go on, and why
-    CLEAR = 21  # these zones are the same on both disks
+    CLEAR = 21  # the zones of this range are the same on both disks
+    HOLES = 22  # there is nothing here in this range: what is there
+    THERE = 23  # the zones of that range which have data
 
 
 WORDS = (Kind.AUTH, Kind.HELLO, Kind.SYNCED, Kind.EJECT)

@@ -33,10 +33,15 @@ def digests(image: ImageFile, offset: int, size: int, unit: int = BLOCK) -> byte
 
 def hole(image: ImageFile, offset: int, size: int) -> bool:
     """Whether nothing was ever written in a range."""
+    return data_from(image, offset) >= offset + size
+
+
+def data_from(image: ImageFile, offset: int) -> int:
+    """Where the first data at or behind an offset are; the image's end when there are none."""
     try:
-        return os.lseek(image.fd, offset, os.SEEK_DATA) >= offset + size
+        return os.lseek(image.fd, offset, os.SEEK_DATA)
     except OSError:  # there are no data behind it, or the file system cannot tell
-        return _tells(image)
+        return image.size if _tells(image) else offset
 
 
 def _tells(image: ImageFile) -> bool:

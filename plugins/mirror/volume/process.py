@@ -26,7 +26,6 @@ from ...vip.netlink_drop import drop
 from .. import generation as gen
 from ..generation import Generation
 from .flusher import Flusher
-from .frames import WireError
 from .fuse import Session
 from .image import ImageFile, create
 from .link import Link, Names
@@ -223,7 +222,7 @@ class Process:
                     if self.primary is not None:
                         self.primary.greet()
             self._send()
-        except (ConnectionError, WireError, SafekitError, ValueError, KeyError) as error:
+        except (OSError, SafekitError, ValueError, KeyError) as error:
             self._lost(f"{error}")
         self._throttle()
 
@@ -284,17 +283,20 @@ class Process:
         return self.images, self.maps, self.flusher
 
     def _flushed(self) -> None:
-        if self.flusher is not None:
-            self.flusher.finish()
-            self._send()
+        try:
+            if self.flusher is not None:
+                self.flusher.finish()
+        except OSError as error:  # the secondary's disk refuses
+            self._lost(str(error))
+        self._send()
 
     def _close_images(self) -> None:
+        if self.flusher is not None:
+            self._forget(self.flusher.fd)
+            self.flusher.close()
         for image, marks in zip(self.images, self.maps, strict=True):
             image.close()
             marks.close()
-        if self.flusher is not None:
-            self._forget(self.flusher.fd)
-            os.close(self.flusher.fd)
         self.images, self.maps, self.flusher = [], [], None
 
     def _store(self, generation: Generation) -> None:
@@ -421,7 +423,7 @@ class Process:
             verb = order.pop("do")
             if verb == "verify":
                 assert self.primary is not None, "only the primary compares"
-                self.primary.verify(lambda found: self._reply(caller, {"id": number, "ok": found}))
+                self.primary.verify(lambda found: self._reply(caller, _verified(number, found)))
                 return
             found = self._do(verb, order)
         except OSError as error:
@@ -489,6 +491,7 @@ class Process:
         if self.primary is not None:
             if force:
                 self.primary.fail()
+                self._unlink()
                 return
             if self.primary.mode == "frozen":
                 raise OSError(errno.EBUSY, "what is not acknowledged waits for the other server")
@@ -522,6 +525,12 @@ class Process:
         words = {"event": kind, "cause": cause, "data": dict(data), "generation": self.generation.as_dict()}
         for caller, _ in list(self._callers.values()):
             self._reply(caller, words)
+
+
+def _verified(number: Any, found: Mapping[str, Any] | OSError) -> Mapping[str, Any]:
+    if isinstance(found, OSError):
+        return {"id": number, "error": found.strerror, "errno": found.errno}
+    return {"id": number, "ok": found}
 
 
 def run(start: Start) -> None:

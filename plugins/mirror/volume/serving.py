@@ -288,7 +288,7 @@ class Primary:
                 if flush.number <= frame.number:
                     flush.there = True
             self._settle()
-        elif frame.kind in (Kind.HASHES, Kind.FINES):
+        elif frame.kind in (Kind.HASHES, Kind.FINES, Kind.THERE):
             for each in (self.catch, self._check[0] if self._check else None):
                 if each is not None:
                     each.take(frame)

@@ -17,7 +17,7 @@ import zstandard
 
 from .. import generation as gen
 from ..generation import Generation
-from .catchup import fine
+from .catchup import fine, there
 from .flusher import Flusher
 from .frames import Frame, Kind, WireError
 from .hashes import digests
@@ -98,18 +98,12 @@ class Secondary:
             self._seen = max(self._seen, frame.number)
         elif kind is Kind.FLUSH:
             self._flush(link, frame.number)
-        elif kind is Kind.ASK:
-            image = self._image(frame)
-            link.frame(Kind.HASHES, volume=frame.volume, offset=frame.offset,
-                       payload=digests(image, frame.offset, frame.size))  # fmt: skip
-        elif kind is Kind.FINE:
-            image = self._image(frame)
-            link.frame(Kind.FINES, volume=frame.volume, offset=frame.offset,
-                       payload=fine(image, frame.offset, frame.payload))  # fmt: skip
+        elif kind in (Kind.ASK, Kind.HOLES, Kind.FINE):
+            self._compare(link, frame)
         elif kind in (Kind.FILL, Kind.FILL_ZSTD, Kind.HOLE):
             self._fill(frame)
         elif kind is Kind.CLEAR:
-            self.maps[self._checked(frame)].clear((frame.offset // ZONE,))
+            self.maps[self._checked(frame)].clear(zones_of(frame.offset, frame.size))
         elif kind is Kind.BEGIN:
             self._begin()
         elif kind is Kind.SYNCED:
@@ -118,6 +112,16 @@ class Secondary:
             self._hello(link, frame.words())
         else:
             raise WireError(f"a primary says nothing like {kind.name}")
+
+    def _compare(self, link: Link, frame: Frame) -> None:
+        """What the primary wants to know of a range."""
+        image, offset, size = self._image(frame), frame.offset, frame.size
+        if frame.kind is Kind.ASK:
+            link.frame(Kind.HASHES, volume=frame.volume, offset=offset, payload=digests(image, offset, size))
+        elif frame.kind is Kind.HOLES:
+            link.frame(Kind.THERE, volume=frame.volume, offset=offset, payload=there(image, offset, size))
+        else:
+            link.frame(Kind.FINES, volume=frame.volume, offset=offset, payload=fine(image, offset, frame.payload))
 
     def _checked(self, frame: Frame) -> int:
         if frame.volume >= len(self.images):

@@ -75,8 +75,9 @@ class ZoneMap:
             bit = 1 << (zone & 7)
             self._bits[zone >> 3] = self._bits[zone >> 3] | bit if on else self._bits[zone >> 3] & ~bit
             touched.add(zone >> 3)
-        for place in touched:
-            os.pwrite(self._fd, self._bits[place : place + 1], HEADER + place)
+        if touched:
+            first, end = min(touched), max(touched) + 1
+            os.pwrite(self._fd, self._bits[first:end], HEADER + first)
 
     def fill(self) -> None:
         """Mark every zone: nothing is known of what differs."""
