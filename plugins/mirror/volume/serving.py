@@ -18,10 +18,13 @@ alone before a generation of its own is stored.
 from __future__ import annotations
 
 import errno
+import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from .. import generation as gen
@@ -38,6 +41,7 @@ from .zones import ZONE, ZoneMap, zones_of
 KINDS = {"write": Kind.WRITE, "discard": Kind.DISCARD, "zero": Kind.ZERO}
 PART = 1 << 30  # bytes of one discard on the wire
 COLD = 10.0  # seconds after its last write that a zone of a synced volume is unmarked, after a flush of both
+MANY = 8192  # zones that are unmarked at a time
 
 
 class Flush:
@@ -75,7 +79,7 @@ class Primary:
         self.fenced = self.failing = False
         self.link: Link | None = None
         self.catch: CatchUp | None = None
-        self._check: tuple[CatchUp, Callable[[Mapping[str, Any]], None]] | None = None
+        self._check: tuple[CatchUp, Callable[[Mapping[str, Any] | OSError], None]] | None = None
         self._begun = False  # the secondary takes the stream: HELLO is done
         self._said = False  # that it is synced; its word is awaited
         self.session_id = ""  # of the present pair of equal images, as both remember it
@@ -86,6 +90,8 @@ class Primary:
         self._held: deque[Request] = deque()  # not done yet
         self._unanswered: list[tuple[Request, int]] = []  # done, and held back by the fence
         self._last: dict[tuple[int, int], tuple[int, float]] = {}  # by zone: number and time of its last write
+        self._torn: set[tuple[int, int]] = set()  # zones with a write that failed: what they hold is not known
+        self._look_at = 0.0  # when cold zones are looked for
 
     # --- the kernel's requests ------------------------------------------------------------------
 
@@ -108,9 +114,14 @@ class Primary:
                 flushes.append(self._flush(request))
             else:
                 self._write(request)
-        if self.link is not None:
-            self.link.flush()
+        self._push()
         self._sync(flushes)
+
+    def _push(self) -> None:
+        """Send what waits; that the connection is gone is found by whoever looks at it next, and stops nothing here."""
+        if self.link is not None:
+            with suppress(ConnectionError):
+                self.link.flush()
 
     def _read(self, request: Request) -> None:
         try:
@@ -129,6 +140,7 @@ class Primary:
             self.maps[volume].mark(zones)
             perform(self.images[volume], request)
         except OSError as error:
+            self._torn.update((volume, zone) for zone in zones)
             self._broken(error)
             self._session.answer(request, error.errno or errno.EIO)
             return
@@ -136,7 +148,7 @@ class Primary:
             self._last[volume, zone] = (self._number, now)
         self.flusher.wrote(volume, request.size if request.kind == "write" else 0)
         if self._follows:
-            self._forward(request)
+            self._forward(self._number, request)
         if self.mode == "synced":
             self._pending.append((self._number, request))
         else:
@@ -147,18 +159,18 @@ class Primary:
         """Whether the secondary gets every write."""
         return self.link is not None and self._begun
 
-    def _forward(self, request: Request) -> None:
+    def _forward(self, number: int, request: Request) -> None:
         link = self.link
         assert link is not None
         kind = KINDS[request.kind]
         if request.data is not None:
             # In synced mode the kernel's memory stays as it is until the answer; else it is used again at once.
             data = request.data if self.mode == "synced" else bytes(request.data)
-            link.put(head(kind, request.volume, len(data), request.size, self._number, request.offset), data)
+            link.put(head(kind, request.volume, len(data), request.size, number, request.offset), data)
             return
         for at in range(request.offset, request.offset + request.size, PART):
             size = min(PART, request.offset + request.size - at)
-            link.put(head(kind, request.volume, 0, size, self._number, at))
+            link.put(head(kind, request.volume, 0, size, number, at))
 
     def _flush(self, request: Request | None) -> Flush:
         self._number += 1
@@ -166,7 +178,8 @@ class Primary:
         made = Flush(request, self._number, there=not both)
         self._flushes.append(made)
         if both and self.link is not None:
-            self.link.frame(Kind.FLUSH, number=self._number)
+            # One of this side's own is for the disk there, whatever ``sync`` says: zones are unmarked after it.
+            self.link.frame(Kind.FLUSH, number=self._number, size=0 if request is not None else 1)
         return made
 
     def _sync(self, flushes: Sequence[Flush]) -> None:
@@ -224,12 +237,13 @@ class Primary:
     def alone(self, new: str) -> None:
         """Go on without the secondary; the generation is stored before anything is answered.
 
-        :raises OSError: the two are just becoming the same again; ask anew when that is known.
+        :raises OSError: the two are the same, or just becoming so again; ask anew when that is known.
         """
-        if self._said and self.link is not None:
-            raise OSError(errno.EBUSY, "the secondary is just being told that it has everything")
+        if self.link is not None and (self._said or self.mode == "synced"):
+            raise OSError(errno.EBUSY, "the secondary is there and has everything, or is just being told so")
+        self.session_id = ""  # before it is stored: a process that follows this one must not resume
         self._set(gen.alone(self.generation, new))
-        self.mode, self.session_id = "alone", ""
+        self.mode = "alone"
         self._release_pending(None)
         for flush in self._flushes:
             flush.there = True
@@ -248,6 +262,8 @@ class Primary:
     def fail(self) -> None:
         """Everything that waits fails, and all that comes: this server gives the data up by force."""
         self.failing, self.fenced = True, False
+        if self.link is not None:  # what waits to be sent lies in memory that is used again after the answer
+            self.lost("the data are given up by force")
         for request in [*(r for _, r in self._pending), *self._held, *(r for r, _ in self._unanswered)]:
             self._session.answer(request, errno.EIO)
         self._pending.clear()
@@ -282,8 +298,11 @@ class Primary:
     def take_frame(self, frame: Frame) -> None:
         """Something that the secondary said."""
         if frame.kind is Kind.ACK:
-            self._release_pending(frame.number)
+            if self.mode != "frozen":
+                self._release_pending(frame.number)
         elif frame.kind is Kind.FLUSHED:
+            if self.mode != "frozen":
+                self._release_pending(frame.number)
             for flush in self._flushes:
                 if flush.number <= frame.number:
                     flush.there = True
@@ -304,8 +323,13 @@ class Primary:
         assert link is not None
         theirs = Generation.from_dict(said["generation"])
         self._begun = True
-        if said.get("resume") and self.session_id and said.get("session") == self.session_id:
-            # Only this process died: the kernel asks again for what was not answered, and nothing else can differ.
+        known = self.session_id and said.get("session") == self.session_id
+        if known and said.get("resume") and theirs.data == self.generation.data:
+            # Only this process or the connection died: nothing can differ but what was not acknowledged. That is sent
+            # again here, or asked for again by the kernel.
+            for number, request in self._pending:
+                self._forward(number, request)
+            self._said = True
             self._say_synced()
             return
         relation = gen.compare(self.generation, theirs)
@@ -353,15 +377,19 @@ class Primary:
     def lost(self, cause: str) -> None:
         """The connection is gone."""
         link, self.link = self.link, None
-        self.catch, self._begun, self._check = None, False, None
+        check, self._check = self._check, None
+        self.catch, self._begun = None, False
         if link is not None:
             link.close()
         if self.mode == "synced":
             self.mode = "frozen"
+        if check is not None:
+            check[1](OSError(errno.ECONNABORTED, f"the other server was lost: {cause}"))
 
-    def verify(self, done: Callable[[Mapping[str, Any]], None]) -> None:
+    def verify(self, done: Callable[[Mapping[str, Any] | OSError], None]) -> None:
         """Compare everything while both go on.
 
+        :param done: is called with what was found, or with the reason why it was not completed.
         :raises OSError: the two are not synced.
         """
         if self.link is None or self.mode != "synced" or self._check is not None:
@@ -389,28 +417,33 @@ class Primary:
             if check.complete:
                 self._check = None
                 done({"different": check.different, "ranges": check.ranges[:1000]})
-        if self.mode == "synced" and not self.fenced and self._last:
+        if self.mode == "synced" and not self.fenced and now >= self._look_at:
+            self._look_at = now + COLD / 10
             self._cold(now)
 
     def _cold(self, now: float) -> None:
         """Zones that have not been written for a while are flushed on both sides and unmarked."""
-        oldest = min(at for _, at in self._last.values())
-        if now - oldest > COLD and not any(each.request is None for each in self._flushes):
+        if not any(each.request is None for each in self._flushes) and next(self._marked(now - COLD), None):
             flush = self._flush(None)
-            if self.link is not None:
-                self.link.flush()
+            self._push()
             self._sync([flush])
 
     def _cool(self, number: int) -> None:
         """Both disks have everything up to this number: its cold zones are the same."""
         if self.mode != "synced" or self.link is None:
             return
-        now = time.monotonic()
-        cold = [key for key, (last, at) in self._last.items() if last < number and now - at > COLD / 2]
-        for volume, zone in cold:
-            del self._last[volume, zone]
+        for volume, zone in list(islice(self._marked(time.monotonic() - COLD / 2, number), MANY)):
+            self._last.pop((volume, zone), None)
             self.maps[volume].clear((zone,))
             self.link.frame(Kind.CLEAR, volume=volume, offset=zone * ZONE)
+
+    def _marked(self, before: float, number: int | None = None) -> Iterator[tuple[int, int]]:
+        """Marked zones that were not written since then, nor by a write of that number or a later one."""
+        for volume, each in enumerate(self.maps):
+            for zone in each.marked:
+                last, at = self._last.get((volume, zone), (0, -math.inf))
+                if at < before and (number is None or last < number) and (volume, zone) not in self._torn:
+                    yield volume, zone
 
     def report(self) -> Mapping[str, Any]:
         """For people."""
@@ -418,7 +451,7 @@ class Primary:
             "mode": "fenced" if self.fenced else self.mode,
             "connected": self.link is not None and self._begun,
             "marked": sum(len(each.marked) for each in self.maps) * ZONE,
-            "waiting": len(self._pending) + len(self._held),
+            "waiting": len(self._pending) + len(self._held) + len(self._flushes) + len(self._unanswered),
         }
         if self.catch is not None:
             found["resynchronisation"] = self.catch.progress()

@@ -20,7 +20,7 @@ from ..generation import Generation
 from .catchup import fine, there
 from .flusher import Flusher
 from .frames import Frame, Kind, WireError
-from .hashes import digests
+from .hashes import PIECE, digests, hole
 from .image import ImageFile
 from .link import Link
 from .request import LARGEST
@@ -89,6 +89,7 @@ class Secondary:
         if kind in (Kind.WRITE, Kind.DISCARD, Kind.ZERO):
             image = self._image(frame)
             self._mark(frame)
+            self._keep_aside(image, frame)
             if kind is Kind.WRITE:
                 image.write(frame.offset, frame.payload)
                 self._wrote(frame.volume, frame.size)
@@ -97,7 +98,7 @@ class Secondary:
                 self._wrote(frame.volume, 0)
             self._seen = max(self._seen, frame.number)
         elif kind is Kind.FLUSH:
-            self._flush(link, frame.number)
+            self._flush(link, frame.number, disk=bool(frame.size) or self._sync != "second")
         elif kind in (Kind.ASK, Kind.HOLES, Kind.FINE):
             self._compare(link, frame)
         elif kind in (Kind.FILL, Kind.FILL_ZSTD, Kind.HOLE):
@@ -141,9 +142,9 @@ class Secondary:
         if self.flusher is not None:
             self.flusher.wrote(volume, size)
 
-    def _flush(self, link: Link, number: int) -> None:
+    def _flush(self, link: Link, number: int, *, disk: bool) -> None:
         self._seen = max(self._seen, number)
-        if self._sync == "second":
+        if not disk:
             link.frame(Kind.FLUSHED, number=number)
             link.flush()
 
@@ -152,7 +153,7 @@ class Secondary:
                 return
             if error is not None:
                 self._eject(link, f"{error.strerror or error}")
-            elif self._sync != "second":
+            elif disk:
                 link.frame(Kind.FLUSHED, number=number)
                 link.flush()
 
@@ -198,44 +199,65 @@ class Secondary:
         if frame.kind is Kind.HOLE:
             image.discard(frame.offset, frame.size)
         else:
-            data: bytes | memoryview = frame.payload
-            if frame.kind is Kind.FILL_ZSTD:
-                if frame.size > LARGEST:
-                    raise WireError("a range that is too large")
-                data = self._zstd.decompress(bytes(frame.payload), max_output_size=frame.size)
+            data = frame.payload if frame.kind is Kind.FILL else self._unpacked(frame)
             if len(data) != frame.size:
                 raise WireError(f"a range of {frame.size} bytes with {len(data)}")
             image.write(frame.offset, data)
         self._wrote(frame.volume, frame.size)
         self.received += frame.size
 
+    def _unpacked(self, frame: Frame) -> bytes:
+        if frame.size > LARGEST:
+            raise WireError("a range that is too large")
+        try:
+            return self._zstd.decompress(bytes(frame.payload), max_output_size=frame.size)
+        except zstandard.ZstdError as error:
+            raise WireError(f"a range that cannot be unpacked: {error}") from None
+
     def _keep_aside(self, image: ImageFile, frame: Frame) -> None:
-        """What only this server has is kept before it is overwritten, at the same place of a sparse file."""
+        """What only this server has is kept before it is overwritten, at the same place of a sparse file; the first
+        content of a page is the one that counts, whatever overwrites it."""
         if self._aside is None:
             return
         if frame.volume not in self._asides:
             self._aside.mkdir(parents=True, exist_ok=True)
             name = self._aside / f"{image.path.stem}.blocks"
             self._asides[frame.volume] = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        for at in range(frame.offset, frame.offset + frame.size, LARGEST):
-            size = min(LARGEST, frame.offset + frame.size - at)
-            os.pwrite(self._asides[frame.volume], image.read(at, size), at)
-        with (self._aside / "list").open("a") as stream:
-            stream.write(f"{image.path.stem} {frame.offset} {frame.size}\n")
+        fd, new = self._asides[frame.volume], []
+        for at in range(frame.offset // PIECE * PIECE, frame.offset + frame.size, PIECE):
+            if not _has(fd, at) and not hole(image, at, PIECE):
+                os.pwrite(fd, image.read(at, PIECE), at)
+                new.append(f"{image.path.stem} {at} {PIECE}\n")
+        if new:
+            with (self._aside / "list").open("a") as stream:
+                stream.writelines(new)
 
     def _end(self, link: Link, said: Mapping[str, Any]) -> None:
         """Everything that differed has come: it is on disk before this server says that it is up to date."""
+        flusher = self.flusher
+        if flusher is None:
+            raise WireError("the end of what did not begin")
+        theirs, session = Generation.from_dict(said["generation"]), str(said["session"])
         for fd in self._asides.values():
             os.fsync(fd)
-            os.close(fd)
-        self._asides, self._aside, self._fullsync = {}, None, False
-        for image in self.images:
-            image.sync()
-        self._set(gen.synced(self.generation, Generation.from_dict(said["generation"])))
-        self.session_id, self.synced = str(said["session"]), True
-        link.say(Kind.SYNCED_OK, {})
-        link.flush()
-        self._tell("synced", "", {"received": self.received, "session": self.session_id})
+
+        def done(error: OSError | None) -> None:
+            if self.link is not link:
+                return
+            if error is not None:
+                self._eject(link, f"{error.strerror or error}")
+            for fd in self._asides.values():
+                os.close(fd)
+            self._asides, self._aside, self._fullsync = {}, None, False
+            self._set(gen.synced(self.generation, theirs))
+            self.session_id, self.synced = session, True
+            link.say(Kind.SYNCED_OK, {})
+            link.flush()
+            self._tell("synced", "", {"received": self.received, "session": self.session_id})
+
+        for volume in range(len(self.images)):
+            flusher.wrote(volume, 0)
+        flusher.flush([done])
 
     def _set(self, generation: Generation) -> None:
         self._store(generation)
@@ -275,6 +297,14 @@ class Secondary:
             "marked": sum(len(each.marked) for each in self.maps) * ZONE,
             "received": self.received,
         }
+
+
+def _has(fd: int, offset: int) -> bool:
+    """Whether something was written there."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) == offset
+    except OSError:  # nothing is behind it
+        return False
 
 
 def _bits(each: ZoneMap) -> str:

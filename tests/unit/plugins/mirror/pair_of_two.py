@@ -447,7 +447,7 @@ class Pair:
     def forget_unflushed(self):
         for page, least in self.flushed.items():
             assert self.first.page(page) in self.allowed(page, least), "lost what a flush had promised"
-        self.rebase()
+        self.answered = dict(self.flushed)
 
     def rebase(self):
         """What the primary's image has is the truth from here on."""
