@@ -8,13 +8,16 @@ JOBS ?= 3
 # A file's tests stay together, because they share servers; the long ones stand first, and the short ones fill the end.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: setup demo test unit lint bench clean
+.PHONY: setup demo demo-mirror test unit lint bench clean
 
 setup:
 	@sh .ci/setup.sh
 
 demo: setup
 	@$(BIN)/safekit-py lab demo
+
+demo-mirror: setup
+	@$(BIN)/safekit-py lab demo-mirror
 
 test: lint
 	@$(PYTEST)

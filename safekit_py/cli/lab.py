@@ -135,6 +135,15 @@ def demo(servers: int, name: str) -> None:
     sys.exit(0 if show(name, servers) else 1)
 
 
+@lab.command("demo-mirror")
+@click.option("--name", default="demo-mirror", show_default=True, help="The lab's name.")
+def demo_mirror(name: str) -> None:
+    """Show PostgreSQL on a mirror whose primary loses its power: no acknowledged commit is lost."""
+    from safekit_py.lab.demo_mirror import demo as show  # noqa: PLC0415
+
+    sys.exit(0 if show(name) else 1)
+
+
 def _values(name: str) -> dict[str, object]:
     from safekit_py.lab import Lab  # noqa: PLC0415
 
