@@ -103,7 +103,7 @@ def decode(data: memoryview) -> tuple[Frame | None, int]:
     if len(data) < HEAD.size:
         return None, 0
     magic, kind, volume, length, size, number, offset = HEAD.unpack_from(data)
-    if magic != MAGIC or not 1 <= kind <= Kind.CLEAR:
+    if magic != MAGIC or not 1 <= kind <= max(Kind):
         raise WireError("bytes that are no frame")
     if length > MAX_PAYLOAD:
         raise WireError(f"a frame of {length} bytes")

@@ -37,7 +37,7 @@ from .zones import ZoneMap
 
 TICK = 0.05  # seconds between two looks at the time
 GRACE = 0.7  # seconds that a connection may be away before the agent is told: a process that died comes back in less
-AGAIN = 0.1  # seconds between two attempts to connect
+AGAIN, LONGEST = 0.1, 2.0  # seconds between two attempts to connect; more after each resynchronisation that breaks off
 NOT_YET = 0.005  # seconds between two looks whether the volumes are mounted
 LINE = 1 << 20  # bytes of one command at most
 
@@ -71,6 +71,7 @@ class Process:
         self._connect_at = self._ticked = 0.0
         self._lost_at: float | None = None  # when the connection went, until the agent is told
         self._lost_cause = ""
+        self._pause = AGAIN  # until the next attempt to connect
 
     # --- the loop -------------------------------------------------------------------------------
 
@@ -259,7 +260,10 @@ class Process:
         if role is not None:
             role.lost(cause)
         link.close()
-        self._connect_at = 0.0 if was else time.monotonic() + AGAIN
+        self._connect_at = 0.0 if was and synced else time.monotonic() + self._pause
+        if was and not synced:
+            self._pause = min(2 * self._pause, LONGEST)
+            self._tell("interrupted", cause, {})
         if synced and self._lost_at is None:
             self._lost_at, self._lost_cause = time.monotonic(), cause
 
@@ -520,7 +524,7 @@ class Process:
 
     def _tell(self, kind: str, cause: str, data: Mapping[str, Any]) -> None:
         if kind == "synced":
-            self._lost_at = None
+            self._lost_at, self._pause = None, AGAIN
             self._remember()
         words = {"event": kind, "cause": cause, "data": dict(data), "generation": self.generation.as_dict()}
         for caller, _ in list(self._callers.values()):
