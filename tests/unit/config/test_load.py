@@ -168,10 +168,3 @@ def test_thousands_of_errors_take_no_time():
     tcp = '<tcp ident="a" when="x"><to/><to/></tcp>'
     assert len(codes(service("<x/>" * 2000 + "<check>" + tcp * 900 + "</check>"))) > 1
     assert time.process_time() - began < 2
-
-
-def test_attributes_of_service_that_do_not_act_yet_are_said():
-    text = service("", 'mode="farm" automatic_reboot="on" failover="off" defaultprim="lastprim"')
-    checked = check(text.encode(), "f.xml", ALL)
-    assert [(p.line, p.code, p.severity) for p in checked.problems] == [(2, "config.not-acting", "warning")]
-    assert checked.config is not None

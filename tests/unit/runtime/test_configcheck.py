@@ -81,7 +81,7 @@ def test_modes_and_actions_that_no_plugin_brings_are_said():
     assert codes == {
         ("farm", "restart"): ([], True),
         ("farm", "fly"): ([("config.unknown-action", "error")], False),
-        ("mirror", "restart"): ([("config.not-acting", "warning")], True),
+        ("mirror", "restart"): ([("mirror.no-farm", "error"), ("mirror.no-heart", "error")], False),
         ("odd", "stop"): ([("config.unknown-mode", "error")], False),
     }
 
