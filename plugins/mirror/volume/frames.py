@@ -75,7 +75,7 @@ class Frame:
         """The payload of a frame of words."""
         try:
             found = json.loads(bytes(self.payload))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise WireError("a frame of words holds no JSON") from None
         if not isinstance(found, dict):
             raise WireError("a frame of words holds no object")

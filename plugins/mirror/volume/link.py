@@ -136,11 +136,14 @@ class Link:
         if not self._answered:
             if said.get("module") != self._names.module or said.get("from") != self._names.peer:
                 raise WireError("another module, or another server than that of the heart")
-            self._theirs = str(said.get("nonce"))
+            self._theirs = said.get("nonce", "")
+            if not isinstance(self._theirs, str) or not self._theirs.isascii():
+                raise WireError("a nonce that is none")
             self._answered = True
             self.say(Kind.AUTH, {"proof": proof(self._names, "me", self._nonce, self._theirs)})
         elif not self.proven:
-            if not hmac.compare_digest(str(said.get("proof")), proof(self._names, "peer", self._theirs, self._nonce)):
+            right = proof(self._names, "peer", self._theirs, self._nonce)
+            if not hmac.compare_digest(ascii(said.get("proof")), ascii(right)):
                 raise WireError("the other side has not the key of this cluster")
             self.proven = True
 

@@ -223,8 +223,9 @@ class Process:
                     if self.primary is not None:
                         self.primary.greet()
             self._send()
-        except (OSError, SafekitError, ValueError, KeyError) as error:
-            self._lost(f"{error}")
+        except (OSError, SafekitError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # What another version or anybody without the key says must not end this process.
+            self._lost(str(error) if isinstance(error, OSError | SafekitError) else f"{type(error).__name__}: {error}")
         self._throttle()
 
     def _send(self) -> None:

@@ -92,7 +92,7 @@ def test_lengths_that_lie_are_refused_before_anything_is_read():
         decode(memoryview(HEAD.pack(0x5A4B, Kind.WRITE, 0, 10, 11, 0, 0)))
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null", b'"text"', b"\xff\xfe"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000])
 def test_words_that_are_no_object_are_refused(text):
     frame = Frame(Kind.HELLO, 0, 0, 0, 0, memoryview(text))
     with pytest.raises(WireError):
