@@ -349,8 +349,10 @@ class Process:
     def _idle(self) -> None:
         """No role."""
         if self.link is not None:
-            link = self.link
+            link, role = self.link, self.primary or self.secondary
             self._unlink()
+            if role is not None:
+                role.lost("this server gives up its role")
             link.close()
         if self._listener is not None:
             self._forget(self._listener.fileno())
@@ -368,8 +370,10 @@ class Process:
         """What a worker that is started again must know. Losing it costs a comparison, no data."""
         role = "primary" if self.primary is not None else "secondary" if self.secondary is not None else ""
         session = (self.primary or self.secondary).session_id if role else ""  # type: ignore[union-attr]
-        aside = self.secondary is not None and self.secondary._aside is not None
-        values = {"role": role, "session": session, "guarded": self.guarded, "aside": aside}
+        values = {"role": role, "session": session, "guarded": self.guarded}
+        if self.secondary is not None:
+            aside, full = self.secondary.asked
+            values |= {"aside": aside.name if aside is not None else "", "fullsync": full}
         with suppress(OSError):
             path = self.folder / ".session.new"
             path.write_text(json.dumps(values))
@@ -386,7 +390,7 @@ class Process:
         if known.get("role") == "primary" and self.start.mounted:
             self._serve("", again=known)
         elif known.get("role") == "secondary":
-            self._receive(fullsync=False, aside="")
+            self._receive(fullsync=bool(known.get("fullsync")), aside=str(known.get("aside") or ""))
             assert self.secondary is not None
             self._tell("restarted", "the volume process died and was started again", {})
 
@@ -435,7 +439,7 @@ class Process:
             self._reply(caller, {"id": number, "error": error.strerror or str(error), "errno": error.errno})
         except SafekitError as error:
             self._reply(caller, {"id": number, "error": error.problems[0].message, "code": error.problems[0].code})
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             self._reply(caller, {"id": number, "error": f"{type(error).__name__}: {error}"})
         else:
             if number is not None:
@@ -461,7 +465,7 @@ class Process:
         role = self.primary or self.secondary
         return {
             "role": "primary" if self.primary else "secondary" if self.secondary else "",
-            "generation": self.generation.as_dict(),
+            "generation": self._present().as_dict(),
             **(role.report() if role is not None else {}),
         }
 
@@ -488,6 +492,8 @@ class Process:
 
     def _outdate(self) -> None:
         if self.secondary is not None:
+            if self.secondary.synced:  # only a resynchronisation makes it up to date again
+                self._lost("the primary goes on without this server")
             self.secondary.outdate()
         else:
             self._store(gen.outdated(self.generation))
@@ -523,11 +529,16 @@ class Process:
         except OSError:  # it is gone, or does not read
             self._drop(fd)
 
+    def _present(self) -> Generation:
+        """The generation as it is; on a disk that refuses to note it, the stored one may claim more."""
+        role = self.primary or self.secondary
+        return role.generation if role is not None else self.generation
+
     def _tell(self, kind: str, cause: str, data: Mapping[str, Any]) -> None:
         if kind == "synced":
             self._lost_at, self._pause = None, AGAIN
             self._remember()
-        words = {"event": kind, "cause": cause, "data": dict(data), "generation": self.generation.as_dict()}
+        words = {"event": kind, "cause": cause, "data": dict(data), "generation": self._present().as_dict()}
         for caller, _ in list(self._callers.values()):
             self._reply(caller, words)
 

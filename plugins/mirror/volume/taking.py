@@ -55,7 +55,13 @@ class Secondary:
         self._seen = self._said = 0
         self.received = 0
         self.synced = False
+        self.broken = False  # the disk here refused something: nothing more is taken until the agent says so
         self._zstd = zstandard.ZstdDecompressor()
+
+    @property
+    def asked(self) -> tuple[Path | None, bool]:
+        """Where to keep what is overwritten, and whether everything is to come anew; both end with the first sync."""
+        return self._aside, self._fullsync
 
     def connected(self, link: Link) -> None:
         """The primary has connected; its numbers begin anew when its process does."""
@@ -264,13 +270,18 @@ class Secondary:
         self.generation = generation
 
     def outdate(self) -> None:
-        """The primary goes on without this server."""
+        """The primary goes on without this server. It knows so from here on even when it cannot be noted.
+
+        :raises OSError: it could not.
+        """
         self.session_id, self.synced = "", False
-        self._set(gen.outdated(self.generation))
+        self.generation = gen.outdated(self.generation)
+        self._store(self.generation)
 
     def _eject(self, link: Link, cause: str) -> None:
         """This server cannot go on: it is not up to date from here on, and the primary must know."""
-        if self.generation.data and self.generation.uptodate and not cause.startswith("the data"):
+        self.broken = broken = not cause.startswith("the data")
+        if self.generation.data and self.generation.uptodate and broken:
             try:
                 self.outdate()
             except OSError as error:
