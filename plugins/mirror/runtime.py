@@ -370,7 +370,10 @@ class MirrorRuntime:
         """This server's own disk refuses the data."""
         self._failing = False
         if self.state is State.SECOND:
-            await self._outdate()
+            try:
+                await self._outdate()
+            except (SafekitError, OSError) as error:  # a server in STOP lets the primary go on, too
+                self.log(Severity.WARNING, f"that this server is outdated cannot be noted: {error}")
             self.context.request("stop", "rfs", "the replicated data cannot be written here", ())
         else:
             self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())

@@ -191,7 +191,8 @@ class Process:
     def _incoming(self, listener: socket.socket) -> None:
         with suppress(OSError):
             connection, address = listener.accept()
-            if address[0] != self.options["peer_address"][0]:
+            broken = self.secondary is not None and self.secondary.broken
+            if broken or address[0] != self.options["peer_address"][0]:
                 connection.close()
                 return
             if self.link is not None:
