@@ -68,7 +68,8 @@ class CatchUp:
     @property
     def busy(self) -> bool:
         """Whether there is something to do now, without waiting for the other side."""
-        return bool(self._zones) and self._waits < WINDOW and not self._link.full
+        window = 1 if self.rate else WINDOW  # what a zone brings is not known before: a slow network gets one at a time
+        return bool(self._zones) and self._waits < window and not self._link.full and self._granted()
 
     @property
     def _waits(self) -> int:
@@ -77,7 +78,7 @@ class CatchUp:
     def step(self, now: float) -> None:
         """Ask for some more."""
         end = now + EACH
-        while self.busy and time.monotonic() < end and self._granted(now):
+        while self.busy and time.monotonic() < end:
             volume, zone = self._zones.popleft()
             image = self._images[volume]
             offset = zone * ZONE
@@ -105,10 +106,11 @@ class CatchUp:
         size = min(count * ZONE, image.size - offset)
         self._link.frame(Kind.HOLES, volume=volume, offset=offset, size=size)
 
-    def _granted(self, now: float) -> bool:
+    def _granted(self) -> bool:
         """Whether the bandwidth limit lets more go."""
         if not self.rate:
             return True
+        now = time.monotonic()
         self._spent = max(0.0, self._spent - (now - self._spent_at) * self.rate)
         self._spent_at = now
         return self._spent < self.rate * 0.1
