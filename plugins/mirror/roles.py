@@ -218,7 +218,10 @@ def _leader(me: Side, peer: Side, rules: Rules) -> tuple[int | None, str, str]:
             return None, "there are no data yet", "safekit-py prim on the server that has them, second on the other"
         return _if_uptodate(owners[0], "it alone has data")
     if kind == "diverged":
-        return _stays(low, high).node, "both servers went on alone: what only the other one has is kept aside", ""
+        # One that is not up to date has had a part of its data replaced by the other's already.
+        fit = [each for each in (low, high) if each.generation.uptodate]
+        stays = fit[0] if len(fit) == 1 else _stays(low, high)
+        return _if_uptodate(stays, "both servers went on alone: what only the other one has is kept aside")
     return _of_equals(low, high, rules)
 
 
