@@ -160,7 +160,13 @@ class MirrorRuntime:
             self.frozen = True
             decision = await self._decide(roles.react, replace(self.me(), state=State.PRIM, frozen=True))
             if decision.goal is State.ALONE:
-                await self.engine.alone(self._new)
+                try:
+                    await self.engine.alone(self._new)
+                except SafekitError:  # it refuses when the other server has just come back
+                    await asyncio.sleep(self._config.pulse)
+                    if not self.connected:
+                        raise
+                    continue
                 self._new, self.frozen = "", False
                 return
             if decision.goal is not State.PRIM:
