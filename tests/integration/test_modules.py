@@ -151,7 +151,7 @@ def test_a_service_that_is_not_there_is_told_when_the_module_is_installed(farm, 
 
 
 def test_the_mirror_form_is_installed_for_two_servers_only(farm):
-    words = ["-m", "mymirror", "--set", "DIR=/srv/mydata"]
+    words = ["-m", "mymirror", "--set", "VIP=10.77.0.100", "--set", "DIR=/srv/mydata"]
     try:
         done = farm.cli("server1", "module", "install", "generic-mirror", *words, check=False)
         assert "heart.not-two" in done.stdout + done.stderr
