@@ -22,6 +22,9 @@ MAGIC = 0x5A4B
 HEAD = struct.Struct("<HBBIIQQ")
 MAX_PAYLOAD = LARGEST + (64 << 10)  # bytes
 ROOM = 4 * MAX_PAYLOAD  # bytes of the receive buffer
+PAGE = mmap.PAGESIZE
+FIRST = PAGE - HEAD.size  # place of a frame whose payload begins at a page
+PART = 128 << 10  # bytes: a frame of so much is a large one; at most so much is received before it is known
 MAX_WORDS = 4 << 20  # bytes of JSON that a frame of words may hold, over several payloads
 
 
@@ -121,19 +124,15 @@ class Reader:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._memory = memoryview(mmap.mmap(-1, ROOM))
-        self._start = self._end = 0
+        self._start = self._end = FIRST
 
     def read(self) -> Iterator[Frame]:
         """What has arrived: one look at the socket, and every frame that is complete.
 
         :raises ConnectionError: the other side has closed, or sent what is no frame.
         """
-        if ROOM - self._end < MAX_PAYLOAD + HEAD.size:
-            rest = bytes(self._memory[self._start : self._end])
-            self._memory[: len(rest)] = rest
-            self._start, self._end = 0, len(rest)
         try:
-            count = self._socket.recv_into(self._memory[self._end :])
+            count = self._socket.recv_into(self._room())
         except BlockingIOError:
             return
         except OSError as error:
@@ -148,4 +147,27 @@ class Reader:
             self._start += took
             yield frame
         if self._start == self._end:
-            self._start = self._end = 0
+            self._start = self._end = FIRST
+
+    def _room(self) -> memoryview:
+        """Where to receive to, and not more than that.
+
+        The payload of a large frame is put at a page's begin, as direct I/O wants it, and nothing behind it is received
+        with it; so most bytes of a stream of large frames are moved never, the others once.
+        """
+        start, end = self._start, self._end
+        missing = PART
+        if end - start >= HEAD.size:
+            length = HEAD.unpack_from(self._memory, start)[3]
+            if length >= PART:
+                missing = HEAD.size + length - (end - start)
+                if (start + HEAD.size) % PAGE:
+                    self._move(FIRST)
+        if ROOM - self._end < MAX_PAYLOAD + HEAD.size:
+            self._move(FIRST)
+        return self._memory[self._end : self._end + missing]
+
+    def _move(self, to: int) -> None:
+        rest = bytes(self._memory[self._start : self._end])
+        self._memory[to : to + len(rest)] = rest
+        self._start, self._end = to, to + len(rest)

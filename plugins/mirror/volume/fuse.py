@@ -51,8 +51,10 @@ PUNCH, ZERO = 0x1 | 0x2, 0x10  # modes of FALLOCATE: a hole (the size kept), zer
 ROOT = 1
 FOREVER = 1 << 32  # seconds
 ROOM = LARGEST + BLOCK  # that the kernel wants to see free at each read: the largest write and its headers
-SLAB, SLABS = 4 << 20, 8
-BATCH = 128  # requests that one read brings at most
+SLAB, SLABS = (4 << 20) + (64 << 10), 8
+BEFORE = IN.size + IO.size  # of a write's data: a packet is put so that they begin at a page, as direct I/O wants them
+FIRST = BLOCK - BEFORE  # place of a slab's first packet
+BATCH = 128  # requests that one read brings at most; and not much more than the largest has: others get their turn
 
 
 class _Slab:
@@ -61,8 +63,10 @@ class _Slab:
     __slots__ = ("memory", "pending", "used")
 
     def __init__(self) -> None:
-        self.memory = memoryview(mmap.mmap(-1, SLAB))
-        self.used = self.pending = 0
+        memory = mmap.mmap(-1, SLAB)
+        memory.madvise(mmap.MADV_HUGEPAGE)  # copies and direct I/O look up fewer pages
+        self.memory = memoryview(memory)
+        self.used, self.pending = FIRST, 0
 
 
 class Session:
@@ -94,7 +98,7 @@ class Session:
             return self._slab
         for slab in self._slabs:
             if slab.pending == 0:
-                slab.used, self._slab = 0, slab
+                slab.used, self._slab = FIRST, slab
                 return slab
         if len(self._slabs) < self._limit:
             self._slab = _Slab()
@@ -105,7 +109,8 @@ class Session:
     def read(self) -> list[Request]:
         """All that waits, up to a bound."""
         found: list[Request] = []
-        while len(found) < BATCH and (slab := self._room()) is not None:
+        size = 0
+        while len(found) < BATCH and size < LARGEST and (slab := self._room()) is not None:
             try:
                 length = os.readv(self.fd, [slab.memory[slab.used :]])
             except (BlockingIOError, PermissionError):  # nothing waits, or nothing is mounted yet
@@ -123,6 +128,7 @@ class Session:
             request = self._take(slab, length)
             if request is not None:
                 found.append(request)
+                size += request.size if request.kind in ("read", "write") else 0
         return found
 
     def _take(self, slab: _Slab, length: int) -> Request | None:
@@ -143,7 +149,7 @@ class Session:
             if made.kind == "write":
                 made.slab = slab
                 slab.pending += 1
-                slab.used += (length + 63) & ~63
+                slab.used += (length + BLOCK - 1) & -BLOCK
             return made
         if opcode not in UNANSWERED:
             answer = self._plain(opcode, node, body)
@@ -239,7 +245,7 @@ class Session:
             request.slab = request.data = None
             slab.pending -= 1
             if slab.pending == 0:
-                slab.used = 0
+                slab.used = FIRST
         if error == 0 and request.kind == "write":
             self._send([WROTE.pack(WROTE.size, 0, request.unique, request.size, 0)])
         elif error or data is None:

@@ -20,6 +20,7 @@ INFO = struct.Struct("=QQQQQIIII64s64s32sQQ")  # loop_info64
 CONFIG = struct.Struct(f"=II{INFO.size}s64x")
 SECTOR = 512  # logical block: what applications that read and write directly expect of any disk
 TRIES = 64
+AT_ONCE = 1024  # KiB: what FUSE takes in one request
 READ_AHEAD = 4096  # KiB: requests as large as FUSE takes, several at a time
 
 
@@ -78,8 +79,9 @@ def attach(file: Path, *, read_only: bool = False) -> tuple[Loop, int]:
                 if error.errno == errno.EBUSY:  # somebody else took it in between
                     continue
                 raise
-            with suppress(OSError):
-                Path(f"/sys/block/{device.name}/queue/read_ahead_kb").write_text(str(READ_AHEAD), encoding="ascii")
+            for name, value in (("read_ahead_kb", READ_AHEAD), ("max_sectors_kb", AT_ONCE)):
+                with suppress(OSError):
+                    Path(f"/sys/block/{device.name}/queue/{name}").write_text(str(value), encoding="ascii")
             return Loop(number, _sequence(number)), fd
     finally:
         os.close(backing)

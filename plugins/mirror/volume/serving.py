@@ -22,7 +22,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -40,6 +40,7 @@ from .zones import ZONE, ZoneMap, zones_of
 
 KINDS = {"write": Kind.WRITE, "discard": Kind.DISCARD, "zero": Kind.ZERO}
 PART = 1 << 30  # bytes of one discard on the wire
+LARGE = 64 << 10  # bytes of a write that the secondary gets before it is done here: both disks work at the same time
 COLD = 10.0  # seconds after its last write that a zone of a synced volume is unmarked, after a flush of both
 MANY = 8192  # zones that are unmarked at a time
 
@@ -86,6 +87,7 @@ class Primary:
         self._number = 0
         self._synced_at = 0  # the number behind which the secondary is the same
         self._pending: deque[tuple[int, Request]] = deque()  # done here, not yet acknowledged there
+        self._errors: dict[int, int] = {}  # by number, of those that failed here
         self._flushes: list[Flush] = []
         self._held: deque[Request] = deque()  # not done yet
         self._unanswered: list[tuple[Request, int]] = []  # done, and held back by the fence
@@ -100,7 +102,7 @@ class Primary:
         """Whether more requests should be read."""
         return self.link is None or not self.link.full
 
-    def take(self, requests: Iterable[Request]) -> None:
+    def take(self, requests: Sequence[Request]) -> None:
         """Do what the kernel asks."""
         flushes: list[Flush] = []
         for request in requests:
@@ -113,7 +115,7 @@ class Primary:
             elif request.kind == "flush":
                 flushes.append(self._flush(request))
             else:
-                self._write(request)
+                self._write(request, now=len(requests) == 1 or request.size >= LARGE)
         self._push()
         self._sync(flushes)
 
@@ -132,27 +134,37 @@ class Primary:
         else:
             self._session.answer(request, 0, found)
 
-    def _write(self, request: Request) -> None:
-        zones = zones_of(request.offset, request.size)
-        volume, now = request.volume, time.monotonic()
+    def _write(self, request: Request, *, now: bool) -> None:
+        """A write, or what else changes the image.
+
+        :param now: let the secondary begin with it at once, and not with others that follow.
+        """
+        zones, volume = zones_of(request.offset, request.size), request.volume
         self._number += 1
+        number, error, sent = self._number, 0, False
         try:
             self.maps[volume].mark(zones)
+            if self._follows:
+                self._forward(number, request)
+                sent = True
+                if now:
+                    self._push()
             perform(self.images[volume], request)
-        except OSError as error:
+        except OSError as found:
+            error = found.errno or errno.EIO
             self._torn.update((volume, zone) for zone in zones)
-            self._broken(error)
-            self._session.answer(request, error.errno or errno.EIO)
-            return
-        for zone in zones:
-            self._last[volume, zone] = (self._number, now)
-        self.flusher.wrote(volume, request.size if request.kind == "write" else 0)
-        if self._follows:
-            self._forward(self._number, request)
-        if self.mode == "synced":
-            self._pending.append((self._number, request))
+            self._broken(found)
         else:
-            self._answer(request)
+            at = time.monotonic()
+            for zone in zones:
+                self._last[volume, zone] = (number, at)
+            self.flusher.wrote(volume, request.size if request.kind == "write" else 0)
+        if self.mode != "synced" or (error and not sent):
+            self._answer(request, error)
+            return
+        if error:  # it waits too: what is in the stream is still in the request's memory
+            self._errors[number] = error
+        self._pending.append((number, request))
 
     @property
     def _follows(self) -> bool:
@@ -252,7 +264,8 @@ class Primary:
 
     def _release_pending(self, upto: int | None) -> None:
         while self._pending and (upto is None or self._pending[0][0] <= upto):
-            self._answer(self._pending.popleft()[1])
+            number, request = self._pending.popleft()
+            self._answer(request, self._errors.pop(number, 0))
 
     def _go_on(self) -> None:
         if self.mode != "frozen" and not self.fenced and self._held:

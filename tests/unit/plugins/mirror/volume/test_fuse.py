@@ -188,7 +188,7 @@ def test_memory_is_bounded_and_used_again():
             kernel.send(fuse.WRITE, write(0, big))
             waiting += kernel.session.read()
             if kernel.session.full:
-                assert len(waiting) == 6  # three in each slab of four MiB
+                assert len(waiting) == 8  # four in each slab
                 assert kernel.session.read() == []
                 for each in waiting:
                     assert bytes(each.data[:1]) == b"\0"
