@@ -53,14 +53,17 @@ class MirrorDemo(Demo):
         found = self.status(host)
         return f"{found['state']} {found['readiness']}" if found else ""
 
-    def set_up(self) -> None:
-        """Install the module on both servers; each has a directory of its own, since both are on one machine."""
+    def set_up(self, module: str = MODULE) -> None:
+        """Install the module, by its name or its folder, on both servers.
+
+        Each has a directory of its own, since both are on one machine.
+        """
         for host in self.servers:
             self.wait(f"{host}: its agent answers", 0, partial(self._status, host))
             self.folder(host).mkdir()
             values = {"VIP": VIP, "DATADIR": str(self.folder(host)), "INITDB": "yes"}
             sets = [f"--set={name}={value}" for name, value in values.items()]
-            self.command(host, "module", "install", MODULE, *sets)
+            self.command(host, "module", "install", module, *sets)
 
     def open_to_clients(self, host: str) -> None:
         """Let the lab's network in."""
