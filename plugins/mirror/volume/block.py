@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +32,7 @@ from . import adopt, store, system
 from .place import Place
 
 START_LIMIT = 20.0  # seconds for the keeper to come up
+STOP_LIMIT = 5.0  # seconds for it to end, before it is killed
 ORDER_LIMIT = 30.0  # seconds for an order that does nothing long
 RECONNECT = 0.02  # seconds between two attempts to reach a worker that was started again
 REFRESH = 1.0  # seconds between two looks at the worker's figures
@@ -73,11 +77,7 @@ class BlockEngine:
     def generation(self) -> Generation:
         """What this server has."""
         if self._generation is None:
-            try:
-                self._generation = store.load(self.folder)
-            except SafekitError:
-                # Nobody knows what this server has: it must not become primary by itself, nor look like a new one.
-                self._generation = Generation(data="unreadable")
+            self._generation = store.known(self.folder)
         return self._generation
 
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
@@ -294,6 +294,7 @@ class BlockEngine:
         if not ready:
             text = "the volume process did not start"
             raise problem("rfs.no-process", text, "see volume.log in the module's folder of $SAFEVAR/modules")
+        self._spawn(self._watch_keeper())
         await self._connect()
 
     async def _connect(self) -> None:
@@ -304,6 +305,17 @@ class BlockEngine:
         self.lease(self._until)
         self.guard(self._guarded)
         self._spawn(self._refresh(self._writer))
+
+    async def _watch_keeper(self) -> None:
+        """The keeper says when it has given up for a while, because the worker dies again and again."""
+        with suppress(OSError):
+            reader, writer = await asyncio.open_unix_connection(self._keeper_path)
+            try:
+                while line := await reader.readline():
+                    if json.loads(line).get("event") == "failed":
+                        self._told(VolumeEvent("failed", "the volume process dies again and again"))
+            finally:
+                writer.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -380,9 +392,12 @@ class BlockEngine:
         finally:
             self._waiting.pop(number, None)
 
+    @property
+    def _keeper_path(self) -> Path:
+        return self._run / f"{self._context.name}.keeper"
+
     async def _order_keeper(self, verb: str) -> None:
-        path = self._run / f"{self._context.name}.keeper"
-        reader, writer = await asyncio.open_unix_connection(path)
+        reader, writer = await asyncio.open_unix_connection(self._keeper_path)
         try:
             writer.write(json.dumps({"do": verb}).encode() + b"\n")
             async with asyncio.timeout(ORDER_LIMIT):
@@ -405,20 +420,35 @@ class BlockEngine:
         for task in tuple(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
-        with suppress(OSError, SafekitError, TimeoutError):
-            reader, other = await asyncio.open_unix_connection(self._run / f"{self._context.name}.keeper")
-            other.write(b'{"do": "stop"}\n')
-            async with asyncio.timeout(5):
-                while await reader.readline():
-                    continue
-            other.close()
+        with suppress(OSError):
+            await self._end_keeper()
         if keeper is not None:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(STOP_LIMIT):
                     await keeper.wait()
             except TimeoutError:
                 keeper.kill()
                 await keeper.wait()
+
+    async def _end_keeper(self) -> None:
+        """Tell whoever listens there to stop, and kill it when it does not: a stopped keeper would keep the volume."""
+        reader, writer = await asyncio.open_unix_connection(self._keeper_path)
+        pid = 0
+        try:
+            found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid = os.pidfd_open(int.from_bytes(found[:4], sys.byteorder))
+            writer.write(b'{"do": "stop"}\n')
+            async with asyncio.timeout(STOP_LIMIT):
+                while await reader.readline():
+                    continue
+        except TimeoutError:
+            self._context.log(Severity.WARNING, "the keeper of the volume does not stop, and is killed")
+            signal.pidfd_send_signal(pid, signal.SIGKILL)
+            await asyncio.to_thread(select.select, [pid], [], [], STOP_LIMIT)
+        finally:
+            if pid:
+                os.close(pid)
+            writer.close()
 
 
 def _open_log(folder: Path) -> int:

@@ -31,7 +31,7 @@ from .image import ImageFile, create
 from .link import Link, Names
 from .serving import Primary
 from .start import Start
-from .store import load, store
+from .store import known, store
 from .taking import Secondary
 from .zones import ZoneMap
 
@@ -51,7 +51,7 @@ class Process:
         key = bytes.fromhex(Path(options["key"]).read_text().strip())
         self.names = Names(start.module, key, options["me"], options["peer"])
         self.options, self.timeout = options, float(options.get("timeout", 3.0))
-        self.generation = load(self.folder)
+        self.generation = known(self.folder)
         self.primary: Primary | None = None
         self.secondary: Secondary | None = None
         self.session: Session | None = None

@@ -8,6 +8,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from safekit_py.api import SafekitError
+
 from ..generation import Generation, unreadable
 from .image import sync_folder
 
@@ -33,6 +35,15 @@ def load(folder: Path) -> Generation:
     if not isinstance(values, dict):
         raise unreadable("it is no JSON object")
     return Generation.from_dict(values)
+
+
+def known(folder: Path) -> Generation:
+    """What is stored, or, when that cannot be read, data that are never up to date and related to no other: such a
+    server must not become primary by itself, nor look like a new one."""
+    try:
+        return load(folder)
+    except SafekitError:
+        return Generation(data="unreadable")
 
 
 def store(folder: Path, generation: Generation) -> None:
