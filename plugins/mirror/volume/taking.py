@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Secondary:
     def greet(self) -> None:
         """The primary speaks first."""
 
-    def take_frames(self, frames: Sequence[Frame] | Any) -> None:
+    def take_frames(self, frames: Iterable[Frame]) -> None:
         """What the primary sent; acknowledged once for all that came together.
 
         :raises ConnectionError: it makes no sense, or this server's disk refuses it.

@@ -301,12 +301,14 @@ class Pair:
 
     def settle(self):
         """Until nothing moves any more."""
+        quiet = 0
         for _ in range(2000):
             self.finish()
             moved = [self.pump(0), self.pump(1)]
             self.tick()
             still = self.pipe is None or not any(link.waiting for link in self.pipe.links)
-            if still and not any(moved) and not self.primary.busy:
+            quiet = quiet + 1 if still and not any(moved) and not self.primary.busy else 0
+            if quiet > 1:
                 return
         raise AssertionError("it does not come to rest")
 

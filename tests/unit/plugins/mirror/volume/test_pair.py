@@ -150,6 +150,44 @@ def test_nothing_is_answered_past_the_lease(pair):
     pair.check_equal()
 
 
+def test_alone_past_the_lease_not_even_what_is_done_is_answered(pair, monkeypatch):
+    held = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.first.flusher, "flush", held.extend)
+        pair.ask(("write", 1, 1), ("flush", 0, 0))
+        assert pair.answers == [("write", 0)]
+        pair.primary.fence()
+        pair.ask(("write", 2, 1))
+        for done in held:
+            done(None)
+    assert pair.answers == [("write", 0)]
+    assert pair.first.page(2) == bytes(PAGE)
+    pair.primary.lift()
+    assert pair.answers == [("write", 0), ("flush", 0), ("write", 0)]
+
+
+def test_a_zone_that_is_written_during_the_flush_stays_marked(pair, monkeypatch):
+    pair.synced()
+    pair.settle()
+    assert marks(pair) == [[], []]
+    held = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.first.flusher, "flush", held.extend)
+        pair.ask(("write", 0, 1))
+        pair.tick()
+        assert held
+        pair.ask(("write", 1, 1))
+        pair.pump(0)
+        pair.finish()
+        pair.pump(1)
+        for done in held:
+            done(None)
+        pair.pump(0)
+    assert marks(pair) == [[0], [0]]
+    pair.settle()
+    assert marks(pair) == [[], []]
+
+
 def test_reads_are_answered_in_every_mode(pair):
     pair.ask(("write", 1, 2))
     pair.synced()

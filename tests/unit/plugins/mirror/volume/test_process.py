@@ -259,6 +259,8 @@ def test_what_is_said_without_the_key_ends_no_process(two):
     two.write(5).result(LIMIT)
     assert two.b.keeper.do("status")["worker"] == before
     assert two.equal()
+    two.a.worker.do("status")
+    assert [each["event"] for each in two.a.worker.events] == ["connected"], "the connection was disturbed"
 
 
 def test_an_order_that_makes_no_sense_is_refused(two):
