@@ -25,7 +25,6 @@ ROOM = 4 * MAX_PAYLOAD  # bytes of the receive buffer
 PAGE = mmap.PAGESIZE
 FIRST = PAGE - HEAD.size  # place of a frame whose payload begins at a page
 PART = 128 << 10  # bytes: a frame of so much is a large one; at most so much is received before it is known
-MAX_WORDS = 4 << 20  # bytes of JSON that a frame of words may hold, over several payloads
 
 
 class Kind(IntEnum):
@@ -56,6 +55,7 @@ class Kind(IntEnum):
     THERE = 23  # the zones of that range which have data
 
 
+KINDS: Mapping[int, Kind] = {each.value: each for each in Kind}
 WORDS = (Kind.AUTH, Kind.HELLO, Kind.SYNCED, Kind.EJECT)
 
 
@@ -106,16 +106,17 @@ def decode(data: memoryview) -> tuple[Frame | None, int]:
     if len(data) < HEAD.size:
         return None, 0
     magic, kind, volume, length, size, number, offset = HEAD.unpack_from(data)
-    if magic != MAGIC or not 1 <= kind <= max(Kind):
+    known = KINDS.get(kind)
+    if magic != MAGIC or known is None:
         raise WireError("bytes that are no frame")
     if length > MAX_PAYLOAD:
         raise WireError(f"a frame of {length} bytes")
-    if kind == Kind.WRITE and size != length:
+    if known is Kind.WRITE and size != length:
         raise WireError(f"a write of {size} bytes with {length}")
     end = HEAD.size + length
     if len(data) < end:
         return None, 0
-    return Frame(Kind(kind), volume, number, offset, size, data[HEAD.size : end]), end
+    return Frame(known, volume, number, offset, size, data[HEAD.size : end]), end
 
 
 class Reader:

@@ -15,7 +15,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from safekit_py.api import SafekitError
 from ...vip.netlink_drop import drop
 from .. import generation as gen
 from ..generation import Generation
+from .door import Door
 from .flusher import Flusher
+from .frames import Frame
 from .fuse import Session
 from .image import ImageFile, create
 from .link import Link, Names
@@ -67,7 +69,7 @@ class Process:
         self._poll = select.poll()
         self._on: dict[int, Callable[[int], None]] = {}
         self._callers: dict[int, tuple[socket.socket, bytes]] = {}
-        self._listener: socket.socket | None = None
+        self._door: Door | None = None
         self._connect_at = self._ticked = 0.0
         self._lost_at: float | None = None  # when the connection went, until the agent is told
         self._lost_cause = ""
@@ -105,6 +107,10 @@ class Process:
         if self.primary is not None:
             self._lease()
             self.primary.tick(now)
+        if self._door is not None:
+            self._door.tick(now)
+            if self.secondary is not None and self.secondary.broken:
+                self._shut()
         try:
             if self.link is not None:
                 self.link.tick(now)
@@ -179,27 +185,28 @@ class Process:
 
     def _listen(self) -> None:
         host, port = self.options["address"]
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, int(port)))
-        made.listen(4)
-        made.setblocking(False)
-        self._listener = made
-        self._watch(made.fileno(), lambda _: self._incoming(made))
+        self._door = Door(
+            (host, int(port)), self.options["peer_address"][0], self.names, self.timeout,
+            watch=self._watch, forget=self._forget, enter=self._enter,
+        )  # fmt: skip
 
-    def _incoming(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            connection, address = listener.accept()
-            broken = self.secondary is not None and self.secondary.broken
-            if broken or address[0] != self.options["peer_address"][0]:
-                connection.close()
-                return
-            if self.link is not None:
-                # The primary has made a new connection: all that the old one brought is taken first.
-                self._peer(select.POLLIN)
-                self._lost("the primary has connected anew")
-            self._join(connection)
+    def _shut(self) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
+
+    def _enter(self, link: Link, frames: Iterable[Frame]) -> None:
+        """The primary has connected; what it said already is taken."""
+        if self.secondary is None or self.secondary.broken:
+            link.close()
+            return
+        if self.link is not None:  # all that the old connection brought is taken first
+            self._peer(select.POLLIN)
+            self._lost("the primary has connected anew")
+        self.link, self._greeted = link, True
+        self.secondary.connected(link)
+        self._watch(link.socket.fileno(), self._peer, select.POLLIN | select.POLLOUT)
+        self._take(frames)
 
     def _join(self, connection: socket.socket) -> None:
         self.link, self._greeted = Link(connection, self.names, self.timeout), False
@@ -212,17 +219,21 @@ class Process:
         link = self.link
         if link is None:
             return
+        self._take(link.read() if event & (select.POLLIN | select.POLLHUP | select.POLLERR) else ())
+
+    def _take(self, frames: Iterable[Frame]) -> None:
+        link = self.link
+        assert link is not None
         try:
-            if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            if self.primary is not None:
+                for frame in frames:
+                    self.primary.take_frame(frame)
+            elif self.secondary is not None:
+                self.secondary.take_frames(frames)
+            if link.proven and not self._greeted and self.link is link:
+                self._greeted = True
                 if self.primary is not None:
-                    for frame in link.read():
-                        self.primary.take_frame(frame)
-                elif self.secondary is not None:
-                    self.secondary.take_frames(link.read())
-                if link.proven and not self._greeted and self.link is link:
-                    self._greeted = True
-                    if self.primary is not None:
-                        self.primary.greet()
+                    self.primary.greet()
             self._send()
         except (OSError, SafekitError, ValueError, TypeError, LookupError, AttributeError) as error:
             # What another version or anybody without the key says must not end this process.
@@ -289,6 +300,7 @@ class Process:
         return self.images, self.maps, self.flusher
 
     def _flushed(self) -> None:
+        self._lease()
         try:
             if self.flusher is not None:
                 self.flusher.finish()
@@ -355,10 +367,7 @@ class Process:
             if role is not None:
                 role.lost("this server gives up its role")
             link.close()
-        if self._listener is not None:
-            self._forget(self._listener.fileno())
-            self._listener.close()
-            self._listener = None
+        self._shut()
         if self.session is not None:
             self._forget(self.session.fd)
             self.session = None
@@ -488,6 +497,7 @@ class Process:
 
     def _alone(self, order: Mapping[str, Any]) -> None:
         assert self.primary is not None, "it is no primary"
+        self._lease()  # the order may have waited here longer than the lease lasted
         self.primary.alone(str(order["new"]))
         self._lost_at = None
 
