@@ -70,7 +70,9 @@ def _replace(folder: Path, generation: Generation) -> None:
     temporary = folder / f".{NAME}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(fd, json.dumps(generation.as_dict()).encode())
+        rest = json.dumps(generation.as_dict()).encode()
+        while rest:  # a disk that is just full takes a part, and refuses the rest
+            rest = rest[os.write(fd, rest) :]
         os.fsync(fd)
     finally:
         os.close(fd)

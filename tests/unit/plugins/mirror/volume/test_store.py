@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation
 from safekit_py.plugins.mirror.volume import store as module
-from safekit_py.plugins.mirror.volume.store import NAME, load, store
+from safekit_py.plugins.mirror.volume.store import NAME, RESERVE, known, load, store
 
 from safekit_py.api import SafekitError
 
@@ -31,7 +31,7 @@ def test_what_is_stored_is_loaded(tmp_path):
     for each in (OLD, NEW, Generation(), gen.copied("copy", primary=False)):
         store(tmp_path, each)
         assert load(tmp_path) == each
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert {path.name for path in tmp_path.iterdir()} == {NAME, RESERVE}
 
 
 def crash_at(monkeypatch, wanted, *, after):
@@ -99,6 +99,34 @@ def test_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             store(tmp_path, NEW)
     assert load(tmp_path) == OLD
+
+
+def test_a_disk_that_is_full_takes_it_into_the_room_that_was_kept(tmp_path, monkeypatch):
+    store(tmp_path, OLD)
+    real, reserve = os.write, tmp_path / RESERVE
+    assert reserve.stat().st_blocks
+
+    def full(fd, data):
+        if reserve.exists():
+            if len(data) > 9:
+                return real(fd, data[:9])
+            raise OSError(28, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    store(tmp_path, NEW)
+    monkeypatch.undo()
+    assert load(tmp_path) == NEW
+    store(tmp_path, OLD)
+    assert reserve.exists(), "room is kept again"
+
+
+def test_what_cannot_be_read_is_never_up_to_date_and_not_none(tmp_path):
+    assert known(tmp_path) == Generation()
+    (tmp_path / NAME).write_text("{")
+    found = known(tmp_path)
+    assert found.data
+    assert not found.uptodate
 
 
 WHOLE = json.dumps(NEW.as_dict()).encode()
