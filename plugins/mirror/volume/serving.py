@@ -180,9 +180,11 @@ class Primary:
             data = request.data if self.mode == "synced" else bytes(request.data)
             link.put(head(kind, request.volume, len(data), request.size, number, request.offset), data)
             return
-        for at in range(request.offset, request.offset + request.size, PART):
-            size = min(PART, request.offset + request.size - at)
-            link.put(head(kind, request.volume, 0, size, number, at))
+        end = request.offset + request.size
+        for at in range(request.offset, end, PART):
+            size = min(PART, end - at)
+            # Only the last part has the number: what is acknowledged is there as a whole.
+            link.put(head(kind, request.volume, 0, size, number if at + size == end else 0, at))
 
     def _flush(self, request: Request | None) -> Flush:
         self._number += 1

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pair_of_two import PAGE, Pair, content
 from safekit_py.plugins.mirror.volume import flusher, serving
+from safekit_py.plugins.mirror.volume.frames import HEAD
 
 PAGES = [0, 1, 2, 15, 16, 1023, 1024, 1025, 2040, 2048, 3000]
 
@@ -52,6 +53,22 @@ def test_a_write_is_answered_when_the_secondary_has_it(pair):
     assert not pair.answers
     pair.pump(1)
     assert pair.answers == [("write", 0)]
+
+
+def test_a_discard_of_several_parts_is_answered_when_the_secondary_has_the_last(pair, monkeypatch):
+    monkeypatch.setattr(serving, "PART", 8 * PAGE)
+    pair.ask(("write", 0, 20))
+    pair.synced()
+    pair.answers.clear()
+    pair.ask(("discard", 0, 20))
+    for _ in range(2):
+        assert pair.pump(0, HEAD.size)
+        pair.pump(1)
+        assert not pair.answers
+    pair.pump(0)
+    pair.pump(1)
+    assert pair.answers == [("discard", 0)]
+    pair.check_equal()
 
 
 def test_a_flush_is_answered_when_both_disks_have_it(pair):
