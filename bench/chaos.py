@@ -137,8 +137,7 @@ class Chaos:
         elif fault.startswith("SIGSTOP"):
             self._sleep(host, while_it_lasts, everything="all" in fault)
         else:
-            self.lab.run(primary, ["safekit-py", "swap", MODULE, "--nowait"], capture_output=True)
-            time.sleep(while_it_lasts)
+            self.demo.command(primary, "swap", MODULE)
 
     def _sleep(self, host: str, seconds: float, *, everything: bool) -> None:
         numbers = self.processes(host, PROCESSES["agent"])

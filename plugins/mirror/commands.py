@@ -58,7 +58,8 @@ class Commands:
             plan = roles.command(module.me(), peer, asked)
             if look:
                 return {"text": plan.reason, "discards": plan.discards}
-            module.wish, module.fullsync = verb, full or verb == "secondforce"
+            forced = verb == "secondforce" or (full and verb == "second")
+            module.wish, module.fullsync = "secondforce" if forced else verb, full or forced
             if module.state is State.STOP:
                 await module.context.order("start", f"asked by an administrator ({asked})")
             module.nudge()

@@ -95,7 +95,7 @@ def build_rfs(node: ElementNode) -> Rfs:
     return Rfs(
         replicated=found,
         engine=node.get("engine") or "block",
-        sync=node.get("async") or "second",
+        sync=node.get("async") or "none",
         durability=node.get("durability") or "fsync",
         bandwidth=int(node.get("reiallowedbw") or 0) << 10,
         compression=node.get("compression") or "auto",

@@ -79,7 +79,7 @@ class Rfs:
 
     replicated: tuple[Replicated, ...] = ()
     engine: str = "block"
-    sync: str = "second"
+    sync: str = "none"
     durability: str = "fsync"
     bandwidth: int = 0
     compression: str = "auto"

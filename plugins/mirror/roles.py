@@ -61,12 +61,14 @@ class Rules:
     :param isolation: what a secondary does that lost its primary without a witness: ``alone`` or ``wait``.
     :param node: the server that ``defaultprim`` names, or -1.
     :param failover: whether a secondary takes over by itself.
+    :param flushed: whether the secondary has on disk, not only in memory, what was acknowledged (``async="none"``).
     """
 
     witness: bool = False
     isolation: str = "alone"
     node: int = -1
     failover: bool = True
+    flushed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,9 @@ def _by_itself(me: Side, rules: Rules, granted: bool | None, *, silent: bool) ->
         return _wait("there are no data yet", "safekit-py prim on the server that has them, second on the other")
     if not mine.uptodate:
         return _wait("the data of this server are not up to date", "start the other server, or safekit-py primforce")
-    if mine.shared and rules.witness:
-        # The witness was told of newer data before anything was acknowledged with them.
+    if mine.shared and rules.witness and rules.flushed:
+        # The witness was told of newer data before anything was acknowledged with them; and what was acknowledged
+        # before is on this disk, whatever has happened to this server's memory.
         return replace(_rise(me, rules, granted, "the witness knows of no newer data", new=True), known=True)
     if mine.shared:
         return _wait("the data of the other server may be newer", "start the other server, or safekit-py prim here")

@@ -24,7 +24,7 @@ from . import roles
 from .commands import Commands
 from .generation import Generation
 from .heart import places
-from .model import Heart
+from .model import Heart, Rfs
 from .roles import Decision, Rules, Side
 from .seams import Beat, Engine, Grant, HeartLink, VolumeEvent, WitnessClient
 from .situation import Situation, read
@@ -32,6 +32,7 @@ from .situation import Situation, read
 SHARE = 0.7  # of the timeout: how far ahead of now the lease ends when nothing limits it
 VOUCH = 0.9  # of the timeout: how long the other server's last word holds, counted from what it had heard
 SLEPT = 0.5  # seconds between two looks at the clock, beyond the pulse, that mean that this server was asleep
+PATIENCE = 5.0  # seconds beyond the timeout for the other server's word when the data are to be unmounted
 GOODBYES = 3  # words that a stopping server sends: a datagram may be lost
 SERVES = (State.PRIM, State.ALONE)
 ROLES = (*SERVES, State.SECOND)
@@ -204,11 +205,33 @@ class MirrorRuntime:
             self._say()
 
     async def _release(self) -> None:
+        """Unmount in order. What the secondary was lost with is acknowledged first, or given up with force."""
+        if self.fenced:
+            await self.engine.release(force=True)
+            return
+        task = asyncio.create_task(self.engine.release())
+        end = time.monotonic() + self._config.timeout + PATIENCE
+        while not (await asyncio.wait({task}, timeout=self._config.pulse))[0]:
+            if self.frozen and not await self._thaw() and time.monotonic() > end:
+                self.log(
+                    Severity.WARNING, "writes that were never acknowledged are given up: the other server is silent"
+                )
+                await self.engine.release(force=True)
+                end = math.inf
         try:
-            await self.engine.release()
+            await task
         except SafekitError as error:
             self.log(Severity.WARNING, f"the data are taken away by force: {error.problems[0].message}")
             await self.engine.release(force=True)
+
+    async def _thaw(self) -> bool:
+        """Go on without the other server, if that may be, so that the data can be unmounted."""
+        side = replace(self.me(), state=State.PRIM, frozen=True, connected=False)
+        if (await self._decide(roles.react, side)).goal is not State.ALONE:
+            return False
+        await self.engine.alone(self._new)
+        self._new, self.frozen = "", False
+        return True
 
     async def rest(self) -> None:
         """The module is in STOP."""
@@ -264,6 +287,9 @@ class MirrorRuntime:
             self._began_to_listen = time.monotonic()
             self._say()
             self.link.start(self._beat)
+            if self._witness is None and self._config.isolation == "alone":
+                text = "no <witness>: two servers that lose each other, and both live, both run; see docs/mirror.md"
+                self.log(Severity.WARNING, text)
         if not self._tasks:
             name = f"mirror {self.context.name}"
             self._tasks = (asyncio.create_task(self._live(), name=name), asyncio.create_task(self._keep(), name=name))
@@ -283,7 +309,7 @@ class MirrorRuntime:
             self.context.set_resource("rfs.degraded", Status.DOWN, "both servers have the same data")
         elif event.kind == "lost":
             self.connected, self._lost_at = False, time.monotonic_ns()
-            self.frozen = self.state in SERVES and bool((event.data or {}).get("frozen", self.state is State.PRIM))
+            self.frozen = not self.leaving and bool((event.data or {}).get("frozen", self.state is State.PRIM))
         elif event.kind == "fenced":
             self.fenced, self._fenced_at = True, time.monotonic_ns()
         elif event.kind == "failed":
@@ -488,7 +514,10 @@ class MirrorRuntime:
         """What the configuration says of decisions."""
         service, nodes = self.context.config.service, self.context.cluster.nodes
         named = nodes.index(service.defaultprim) if service.defaultprim in nodes else -1
-        return Rules(self._witness is not None, self._config.isolation, named, service.failover)
+        rfs: Rfs | None = self.context.config.one("rfs")
+        flushed = rfs is None or rfs.sync == "none"
+        witness = self._witness is not None
+        return Rules(witness, self._config.isolation, named, service.failover, flushed)
 
     def me(self) -> Side:
         """This server."""

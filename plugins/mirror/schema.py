@@ -73,7 +73,7 @@ RFS_XSD = f"""<xs:element name="rfs"><xs:complexType>
   <xs:element name="flow"><xs:complexType><xs:sequence>{_SERVER}</xs:sequence>
     <xs:attribute name="name" type="xs:string"/></xs:complexType></xs:element></xs:choice>
 <xs:attribute name="engine" type="sk:ident" default="block"/>
-<xs:attribute name="async" default="second">{_one_of("second", "none")}</xs:attribute>
+<xs:attribute name="async" default="none">{_one_of("second", "none")}</xs:attribute>
 <xs:attribute name="durability" default="fsync">{_one_of("fsync", "write")}</xs:attribute>
 <xs:attribute name="compression" default="auto">{_one_of("auto", "zstd", "off")}</xs:attribute>
 <xs:attribute name="iotimeout" type="sk:duration" default="3"/>

@@ -102,6 +102,21 @@ def test_a_stop_of_the_primary_is_announced(mirror):
     mirror.both(secondary, primary)
 
 
+def test_a_stop_of_both_at_once_ends(mirror):
+    primary, secondary = roles(mirror)
+    writer = mirror.begin(3)
+    wait_for(lambda: len(mirror.acknowledged()) > 20)
+    mirror.cli(secondary, "stop", "ledger")
+    mirror.cli(primary, "stop", "ledger", "--wait")
+    wait_for(lambda: [mirror.role(h) for h in SERVERS] == ["STOP", "STOP"], 30)
+    mirror.end(writer)
+    mirror.cli(primary, "start", "ledger")
+    wait_for(lambda: mirror.state(primary) == "ALONE Ready", 30)
+    mirror.check()
+    mirror.cli(secondary, "start", "ledger")
+    mirror.both(primary, secondary)
+
+
 @pytest.mark.parametrize("what", [("-f", "safekit_py agent"), ("skvol-ledger",), ("skkeep-ledger",)])
 def test_kill_9_of_a_process_on_the_primary(mirror, what):
     primary, _ = roles(mirror)
