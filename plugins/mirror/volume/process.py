@@ -106,7 +106,10 @@ class Process:
         self._ticked = now
         if self.primary is not None:
             self._lease()
-            self.primary.tick(now)
+            try:
+                self.primary.tick(now)
+            except OSError as error:  # what makes both the same could not be noted here; it is tried again
+                self._lost(error.strerror or str(error))
         if self._door is not None:
             self._door.tick(now)
             if self.secondary is not None and self.secondary.broken:

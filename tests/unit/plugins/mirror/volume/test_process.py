@@ -219,6 +219,20 @@ def test_a_lost_secondary_freezes_the_primary_until_it_may_go_on(two):
     assert (stored["data"], stored["shared"]) == ("d2", False)
 
 
+def test_a_synchronisation_that_cannot_be_noted_is_tried_again(two):
+    before = two.a.keeper.do("status")["worker"]
+    generation = two.a.folder / "generation.json"
+    kept = generation.with_name("kept")
+    generation.rename(kept)
+    generation.mkdir()
+    assert "ok" in two.b.worker.do("receive")
+    assert "directory" in two.a.worker.wait("interrupted")["cause"]
+    generation.rmdir()
+    kept.rename(generation)
+    assert two.a.worker.wait("synced")["generation"]["shared"]
+    assert two.a.keeper.do("status")["worker"] == before
+
+
 def test_past_the_lease_nothing_is_acknowledged(two):
     two.synced()
     two.a.worker.do("lease", until=1)
