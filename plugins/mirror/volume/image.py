@@ -11,6 +11,7 @@ from . import system
 from .request import BLOCK, LARGEST, Data
 
 DIRECT = 128 << 10  # bytes from which on a write or read goes past the page cache, whose copy costs more than the disk
+FEW = 3  # writes between two flushes: then each is written to the disk at once, for the next flush will wait for it
 REFUSED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system that cannot make holes or zeros
 
 
@@ -51,6 +52,7 @@ class ImageFile:
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         self._buffer = memoryview(mmap.mmap(-1, LARGEST))
         self._direct = self._open_direct()
+        self._writes = self._writes_before = 0  # since the last flush, and between the two before
 
     def _open_direct(self) -> int | None:
         """The same file past the page cache; None where the file system cannot."""
@@ -100,6 +102,9 @@ class ImageFile:
             rest = memoryview(data)
             while done < len(rest):
                 done += os.pwrite(self.fd, rest[done:], offset + done)
+        self._writes += 1
+        if self._writes_before <= FEW >= self._writes and len(data) < DIRECT:
+            system.start_writing(self.fd, offset, len(data))
 
     def discard(self, offset: int, size: int) -> None:
         """Zeros that take no room, where the file system can."""
@@ -123,6 +128,7 @@ class ImageFile:
 
     def sync(self) -> None:
         """All that was written is on the disk."""
+        self._writes, self._writes_before = 0, self._writes
         os.fdatasync(self.fd)
 
     def resize(self, size: int) -> None:

@@ -417,6 +417,8 @@ class Primary:
     @property
     def busy(self) -> bool:
         """Whether a resynchronisation has something to do now."""
+        if self.catch is None and self._check is None:
+            return False
         return any(each is not None and each.busy for each in (self.catch, self._check[0] if self._check else None))
 
     def tick(self, now: float) -> None:

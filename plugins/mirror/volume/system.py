@@ -19,6 +19,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS = 0x1, 0x2, 0x4, 0x8, 
 MS_REMOUNT, MS_BIND, MS_PRIVATE = 0x20, 0x1000, 0x40000
 MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 0x1, 0x2, 0x8
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x1, 0x2, 0x10  # of fallocate(2)
+SYNC_FILE_RANGE_WRITE = 2
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_IO_FLUSHER = 1, 15, 57
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 
@@ -43,6 +44,11 @@ def umount(target: Path, flags: int = 0) -> None:
 def fallocate(fd: int, mode: int, offset: int, size: int) -> None:
     """fallocate(2), for the modes that os.posix_fallocate has not."""
     _check(LIBC.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(size)), "fallocate")
+
+
+def start_writing(fd: int, offset: int, size: int) -> None:
+    """The range is on its way from the page cache to the disk; errors are told by the next fdatasync."""
+    LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), SYNC_FILE_RANGE_WRITE)
 
 
 def syncfs(fd: int) -> None:
