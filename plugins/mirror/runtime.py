@@ -68,7 +68,7 @@ class MirrorRuntime:
         self.wish, self.swaps = "", 0
         self.fullsync = False
         self._asked_swap = 0  # the other server's exchange that was begun last
-        self.frozen = self.fenced = self.connected = self._failing = False
+        self.frozen = self.fenced = self.connected = self._failing = self._refused = False
         self._settled = False
         self.leaving = True  # it holds neither address nor data
         self._fenced_at = 0  # monotonic nanoseconds
@@ -314,6 +314,7 @@ class MirrorRuntime:
             self.fenced, self._fenced_at = True, time.monotonic_ns()
         elif event.kind == "failed":
             self._failing, self.connected = True, False
+            self._refused = bool((event.data or {}).get("errno"))
         if event.kind != "progress":
             severity = Severity.INFO if event.kind in ("connected", "synced") else Severity.WARNING
             self.log(severity, f"replication: {event.kind} {event.cause}".rstrip())
@@ -399,16 +400,17 @@ class MirrorRuntime:
         await self._turn(decision)
 
     async def _fail(self) -> None:
-        """This server's own disk refuses the data."""
+        """This server's own disk refuses the data, or the volume's processes are gone: they can be started again."""
         self._failing = False
-        if self.state is State.SECOND:
+        if self.state is State.SECOND and self._refused:
             try:
                 await self._outdate()
             except (SafekitError, OSError) as error:  # a server in STOP lets the primary go on, too
                 self.log(Severity.WARNING, f"that this server is outdated cannot be noted: {error}")
             self.context.request("stop", "rfs", "the replicated data cannot be written here", ())
         else:
-            self.context.request("stopstart", "rfs", "the replicated data cannot be written or read here", ())
+            what = "cannot be written or read here" if self._refused else "are served by no process any more"
+            self.context.request("stopstart", "rfs", f"the replicated data {what}", ())
 
     def _notice(self) -> None:
         if self._missed and not self.silent and self.state in SERVES:
