@@ -19,7 +19,7 @@ from safekit_py.model.paths import Paths
 ONE, TWO = SERVERS
 READY = ["PRIM Ready", "SECOND Ready"]
 SITE = """
-import datetime, time
+import datetime, functools, time
 _real, _gmtime, _localtime = time.time, time.gmtime, time.localtime
 _strftime, _clock = time.strftime, time.clock_gettime
 def _step():
@@ -34,9 +34,10 @@ class _Stepped(datetime.datetime):
         return super().now(tz) + datetime.timedelta(seconds=_step())
 time.time = lambda: _real() + _step()
 time.time_ns = lambda: int(time.time() * 1e9)
-time.gmtime = lambda at=None: _gmtime(time.time() if at is None else at)
-time.localtime = lambda at=None: _localtime(time.time() if at is None else at)
-time.strftime = lambda form, at=None: _strftime(form, time.localtime() if at is None else at)
+_plain = functools.partial  # no method when it is an attribute of a class, as the real ones
+time.gmtime = _plain(lambda at=None: _gmtime(time.time() if at is None else at))
+time.localtime = _plain(lambda at=None: _localtime(time.time() if at is None else at))
+time.strftime = _plain(lambda form, at=None: _strftime(form, time.localtime() if at is None else at))
 time.clock_gettime = lambda which: time.time() if which == time.CLOCK_REALTIME else _clock(which)
 datetime.datetime = _Stepped
 """
@@ -80,6 +81,8 @@ class SteppedLab(Lab):
 
     def _environment(self, host):
         found = super()._environment(host)
+        if host not in SERVERS:
+            return found
         site = self.root(host) / "site"
         if not site.exists():
             site.mkdir(parents=True)
