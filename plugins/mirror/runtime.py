@@ -25,6 +25,7 @@ from .commands import Commands
 from .generation import Generation
 from .heart import places
 from .model import Heart, Rfs
+from .notes import notes
 from .roles import Decision, Rules, Side
 from .seams import Beat, Engine, Grant, HeartLink, VolumeEvent, WitnessClient
 from .situation import Situation, read
@@ -621,6 +622,7 @@ class MirrorRuntime:
             "volumes": dict(self.engine.status()),
             "witness": self._witness_words(),
         }
+        found["notes"] = notes(self.state, found["volumes"], found["witness"], same=self.connected)
         return found
 
     def _witness_words(self) -> str:

@@ -27,6 +27,16 @@ OF_A_FARM = {
     ("UP", "Ready"): "runs and takes its share of the clients",
 }
 
+OF_A_MIRROR = {
+    ("PRIM", "Ready"): "runs here; the other server has the same data",
+    ("PRIM", "Transient"): "starting or stopping here, as primary",
+    ("ALONE", "Ready"): "runs here, without the other server",
+    ("ALONE", "Transient"): "starting or stopping here, alone",
+    ("SECOND", "Ready"): "has all data, and takes over when the primary fails",
+    ("SECOND", "Transient"): "becomes the secondary, or leaves that role",
+}
+OF = {"farm": OF_A_FARM, "mirror": OF_A_MIRROR}
+
 
 def age(seconds: float) -> str:
     """A duration at a glance: ``5 s``, ``3 min``, ``2 h``, ``4 d``."""
@@ -69,7 +79,7 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
     for module in document["modules"]:
         readiness = module["readiness"]
         colour = COLOURS.get(readiness, "red")
-        known = MEANING | (OF_A_FARM if module["mode"] == "farm" else {})
+        known = MEANING | OF.get(module["mode"], {})
         meaning = module["reason"] or known.get((module["state"], readiness), "")
         if module["busy"] and readiness == "Transient":
             meaning = f"{module['busy']} is being carried out; {meaning}"
@@ -99,6 +109,8 @@ def module_details(module: dict[str, Any], *, verbose: bool) -> list[RenderableT
             f"\n{module['name']}: edited configuration not active: {where}{problem['message']} -> {problem['remedy']}"
         )
         parts.append(Text(text, style="red" if problem["severity"] == "error" else "yellow"))
+    # What the module's type wants people to know, whether they ask for details or not.
+    parts += [Text(f"{module['name']}: {each}") for each in module["report"].get("notes", [])]
     shares = module["report"].get("members", [])
     if shares:
         farm = table("SERVER", "IN THE FARM", *(f"SHARE {g}" for g in module["report"].get("groups", [])))
@@ -117,7 +129,7 @@ def module_details(module: dict[str, Any], *, verbose: bool) -> list[RenderableT
     if verbose and module["report"]:
         more = table("DETAIL", "VALUE")
         for key, value in module["report"].items():
-            if key not in ("members", "groups", "view", "cause"):
+            if key not in ("members", "groups", "view", "cause", "notes"):
                 more.add_row(key, str(value))
         parts += [Text(f"\n{module['name']}: details", style="bold"), more]
     return parts
