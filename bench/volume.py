@@ -32,12 +32,12 @@ MAKE: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def measure(targets: dict[str, Any], inputs: Path, wanted: frozenset[str], rounds: int) -> dict[str, Any]:
+def measure(targets: dict[str, Any], inputs: Path, wanted: frozenset[str], rounds: int, files: int) -> dict[str, Any]:
     """Rounds over all targets; the first of all is thrown away, it makes the files that others overwrite."""
     results: dict[str, Any] = {name: [] for name in targets}
     for number in range(rounds + 1):
         for name, target in targets.items():
-            found = workloads.run(target.target, inputs, wanted)
+            found = workloads.run(target.target, inputs, wanted, files)
             print(f"round {number}, {name}: {', '.join(f'{what} {value:.4g}' for what, value in found.items())}",
                   file=sys.stderr, flush=True)  # fmt: skip
             if number:
@@ -58,7 +58,7 @@ def main() -> None:
         workloads.make_inputs(folder)
         for name in options.targets.split(","):
             targets[name] = MAKE[name](folder / name.replace(" ", "-"))
-        results = measure(targets, folder, frozenset(options.only.split(",")), options.rounds)
+        results = measure(targets, folder, frozenset(options.only.split(",")), options.rounds, workloads.FILES)
         print(workloads.table(results, options.targets.split(",")[0]))
         for name, target in targets.items():
             if isinstance(target, volumes.Volume):

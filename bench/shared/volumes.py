@@ -22,16 +22,17 @@ from safekit_py.plugins.mirror.volume.adopt import make
 
 WORKER = "safekit_py.plugins.mirror.volume.process"
 KEEPER = "safekit_py.plugins.mirror.volume.keeper"
-NEW_NS, MS_REC = 0x20000, 0x4000
+NEW_NS, NEW_NET, MS_REC = 0x20000, 0x40000000, 0x4000
 DAY = 86400 * 10**9
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def own_namespace() -> None:
-    """What is mounted from here on nobody else sees, and it goes with this process."""
+    """What is mounted from here on, and every address and port, nobody else sees; they go with this process."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(NEW_NS) != 0:
+    if libc.unshare(NEW_NS | NEW_NET) != 0:
         raise SystemExit("this bench mounts file systems: run it as root")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     system.mount("none", Path("/"), "", MS_REC | system.MS_PRIVATE)
 
 
