@@ -261,7 +261,8 @@ def rules(mirror, host, *lines):
         "}",
         "chain out { type filter hook output priority 0;",
         *(line.removeprefix("out ") for line in lines if line.startswith("out ")),
-        "} }",
+        "}",
+        "}",
     ]
     done = mirror.lab.run(host, ["nft", "-f", "-"], input="\n".join(text), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -306,7 +307,7 @@ class Watch:
             writer.wait(self._seconds + 30)
             changes = [line.split() for line in text.splitlines()]
             at = [float(each[0]) for each in changes]
-            ends = [*at[1:], float("inf")]
+            ends = [*at[1:], float("inf")][: len(at)]
             spans[host] = [(a, e) for a, e, c in zip(at, ends, changes, strict=True) if c[1] == "1"]
         with self.mirror.record.open("a") as record:
             for file in self._files.values():
