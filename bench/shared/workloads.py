@@ -261,7 +261,7 @@ def table(results: dict[str, list[dict[str, float]]], base: str) -> str:
                 ratio = median(
                     [each[row] / plain[row] for each, plain in zip(results[target], results[base], strict=True)]
                 )
-                cell += f" ({ratio:.2f})"
+                cell += f" ({ratio:.3g})"
             cells.append(cell)
         lines.append(f"| {text} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .request import LARGEST
+from .request import LARGEST, memory
 
 MAGIC = 0x5A4B
 HEAD = struct.Struct("<HBBIIQQ")
@@ -124,7 +124,7 @@ class Reader:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._memory = memoryview(mmap.mmap(-1, ROOM))
+        self._memory = memory(ROOM)
         self._start = self._end = FIRST
 
     def read(self) -> Iterator[Frame]:

@@ -14,14 +14,13 @@ Slabs are few, so memory is bounded: when all are taken, nothing more is read un
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 import struct
 import time
 from collections.abc import Sequence
 
-from .request import BLOCK, LARGEST, Data, Kind, Request, VolumeFile
+from .request import BLOCK, LARGEST, Data, Kind, Request, VolumeFile, memory
 
 IN = struct.Struct("=IIQQIIIHH")  # len, opcode, unique, nodeid, uid, gid, pid, words of extensions, padding
 OUT = struct.Struct("=IiQ")  # len, -errno, unique
@@ -63,9 +62,7 @@ class _Slab:
     __slots__ = ("memory", "pending", "used")
 
     def __init__(self) -> None:
-        memory = mmap.mmap(-1, SLAB)
-        memory.madvise(mmap.MADV_HUGEPAGE)  # copies and direct I/O look up fewer pages
-        self.memory = memoryview(memory)
+        self.memory = memory(SLAB)
         self.used, self.pending = FIRST, 0
 
 

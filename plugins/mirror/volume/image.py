@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from pathlib import Path
 
 from . import system
-from .request import BLOCK, LARGEST, Data
+from .request import BLOCK, LARGEST, Data, memory
 
 DIRECT = 128 << 10  # bytes from which on a write or read goes past the page cache, whose copy costs more than the disk
 FEW = 3  # writes between two flushes: then each is written to the disk at once, for the next flush will wait for it
@@ -50,7 +49,7 @@ class ImageFile:
         self.size = os.fstat(self.fd).st_size
         # Cold sequential reads were measured twice as fast, at a fifth of the processor's time; others do not change.
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        self._buffer = memoryview(mmap.mmap(-1, LARGEST))
+        self._buffer = memory(LARGEST)
         self._direct = self._open_direct()
         self._writes = self._writes_before = 0  # since the last flush, and between the two before
 

@@ -23,6 +23,8 @@ from .frames import Frame, Kind, Reader, WireError, head, words
 from .request import Data
 
 TCP_USER_TIMEOUT = 18
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+BUFFER = 4 << 20  # bytes of the kernel's, each way: several of the largest writes, so that neither side waits for them
 BUFFERS = 64  # that one sendmsg takes
 MUCH = 16 << 20  # bytes that wait to be sent: then no more is read from the kernel
 
@@ -59,6 +61,8 @@ class Link:
         for level, option, value in (
             (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
             (socket.IPPROTO_TCP, TCP_USER_TIMEOUT, max(1, round(timeout * 1000))),
+            (socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER),
+            (socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER),
         ):
             with contextlib.suppress(OSError):
                 connection.setsockopt(level, option, value)
