@@ -1,6 +1,8 @@
 """The wire format: what cannot be is refused as such, and frames come out as they went in, however they arrive."""
 
+import ctypes
 import json
+import mmap
 import socket
 from contextlib import suppress
 
@@ -20,6 +22,7 @@ from safekit_py.plugins.mirror.volume.frames import (
     head,
     words,
 )
+from safekit_py.plugins.mirror.volume.request import LARGEST
 
 U32, U64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
 FRAMES = st.builds(
@@ -150,6 +153,23 @@ def test_a_reader_keeps_its_place_when_its_memory_is_used_again(lengths, step):
     finally:
         near.close()
         far.close()
+
+
+def test_the_data_of_large_frames_begin_at_a_page(ends):
+    near, far = ends
+    sizes = [100, LARGEST, 4096, LARGEST, LARGEST, 7, 300_000, LARGEST, 200]
+    frames = [(Kind.WRITE, 0, size, n, 0, bytes([n + 1]) * size) for n, size in enumerate(sizes)]
+    waiting, reader, found = memoryview(b"".join(map(packed, frames))), Reader(near), []
+    far.setblocking(False)
+    while len(found) < len(frames):
+        with suppress(BlockingIOError):
+            waiting = waiting[far.send(waiting) :]
+        for frame in reader.read():
+            address = ctypes.addressof(ctypes.c_char.from_buffer(frame.payload))
+            if frame.size >= 300_000:
+                assert address % mmap.PAGESIZE == 0
+            found.append(plain(frame))
+    assert found == frames
 
 
 def test_nothing_there_is_nothing_read_and_the_end_is_an_error(ends):

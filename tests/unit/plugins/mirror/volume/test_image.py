@@ -4,11 +4,14 @@ import errno
 import os
 import resource
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safekit_py.plugins.mirror.volume.image import ImageFile, create
+from safekit_py.plugins.mirror.volume.request import BLOCK, LARGEST, memory
 
 SIZE = 8 << 20
 
@@ -99,3 +102,49 @@ def test_an_image_behind_a_link_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("v.img")
     with pytest.raises(OSError, match="symbolic links"):
         ImageFile(tmp_path / "link")
+
+
+BLOCKS = SIZE // BLOCK
+COUNTS, VALUES = st.integers(1, LARGEST // BLOCK), st.integers(1, 255)
+MIXED = st.tuples(st.booleans(), st.integers(0, BLOCKS - 1), COUNTS, VALUES, st.sampled_from([0, 8]))
+
+
+@pytest.mark.parametrize("folder", ["/var/tmp", "/dev/shm"])
+@settings(max_examples=20, deadline=None)
+@given(steps=st.lists(MIXED, min_size=2, max_size=10))
+def test_both_ways_past_and_through_the_page_cache_see_the_same(folder, steps):
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        path, buffer = Path(name, "v.img"), memory(LARGEST + BLOCK)
+        create(path, SIZE)
+        image, model = ImageFile(path), bytearray(SIZE)
+        try:
+            for small, block, count, value, shift in steps:
+                size = min(1 if small else count, BLOCKS - block) * BLOCK
+                data = buffer[shift : shift + size]
+                data[:] = bytes([value]) * size
+                image.write(block * BLOCK, data)
+                model[block * BLOCK : block * BLOCK + size] = data
+                assert image.read(block * BLOCK, size) == data
+            image.sync()
+            for at in range(0, SIZE, LARGEST):
+                assert image.read(at, LARGEST) == model[at : at + LARGEST]
+            assert path.read_bytes() == model
+        finally:
+            image.close()
+
+
+def test_what_is_large_and_aligned_is_not_kept_in_the_page_cache(tmp_path):
+    create(tmp_path / "v.img", SIZE)
+    image = ImageFile(tmp_path / "v.img")
+    try:
+        if image._direct is None:
+            pytest.skip("this file system has no direct I/O")
+        data = memory(LARGEST)
+        data[:] = b"x" * LARGEST
+        image.write(0, data)
+        with pytest.raises(BlockingIOError):
+            os.preadv(image.fd, [bytearray(BLOCK)], 0, os.RWF_NOWAIT)  # it would have to be read from the disk
+        image.write(LARGEST, data[:BLOCK])
+        assert os.preadv(image.fd, [bytearray(BLOCK)], LARGEST, os.RWF_NOWAIT) == BLOCK
+    finally:
+        image.close()
