@@ -1,6 +1,6 @@
 """How many acknowledged commits random faults cost, and whether two servers are ever primary at one instant.
 
-    .venv/bin/python bench/chaos.py [--faults 20] [--seed 1]
+    .venv/bin/python bench/chaos.py [--faults 20] [--seed 1] [--only power]
 
 A lab of two servers and a client, which is the witness too; PostgreSQL in a mirror, detection after 1 s, leases of
 2 s. Four connections commit all the time. Each fault is one of FAULTS, chosen at random and ended after a random time;
@@ -182,8 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="faults with this in their name")
     given = parser.parse_args()
     dice, console = random.Random(given.seed), Console()
+    faults = [each for each in FAULTS if given.only in each]
     outages: dict[str, list[float]] = defaultdict(list)
     lost, acknowledged = 0, 0
     with Lab.up("chaos", 2, owner=os.getpid()) as lab:
@@ -195,7 +197,7 @@ def main() -> None:
         try:
             for number in range(1, given.faults + 1):
                 primary, secondary = chaos.settle(90)
-                fault = FAULTS[number - 1] if number <= len(FAULTS) else dice.choice(FAULTS)
+                fault = faults[number - 1] if number <= len(faults) else dice.choice(faults)
                 writer = demo.ledger("write")
                 chaos.inflict(fault, primary, secondary)
                 chaos.settle(90)

@@ -132,7 +132,7 @@ class MirrorRuntime:
                 await self._serve(state, decided)
             else:
                 await self._receive(decided)
-            self._claim = self._yields = 0
+                self._claim = self._yields = 0
             self.wish, self.fullsync = "", False
         self._news.set()
 
@@ -255,6 +255,8 @@ class MirrorRuntime:
     def look(self, state: State, readiness: Readiness, reason: str) -> None:
         """The engine's news."""
         self.state, self.readiness, self._reason = state, readiness, reason
+        if state in SERVES:
+            self._claim = self._yields = 0  # the state says it from here on
         if readiness is Readiness.READY and state in SERVES and not self._settled:
             self._settled = True
             self._begin_in_thread(self.engine.settled)
@@ -365,11 +367,22 @@ class MirrorRuntime:
     async def _think(self) -> None:
         if self._election is not None and not self._election.done():
             await self._elect(self._election)
+        elif self._taking:
+            # What was said with that decision stands until the engine says that it is done: the other server may have
+            # been asleep meanwhile, and must not take its return for a reason to go on.
+            if self._decided is not None and self.state in ROLES:
+                self.context.change(self._decided.goal, self._decided.reason)
         elif self.state in ROLES:
             await self._react()
         elif self.leaving and self._decided is None:
             await self._give_back()  # it was granted for an election that has ended otherwise
         self._say()
+
+    @property
+    def _taking(self) -> bool:
+        """Whether this server is about to become primary, and its state does not say so yet."""
+        decided = self._decided is not None and self._decided.goal in SERVES
+        return self.state not in SERVES and (decided or not self.leaving)
 
     async def _elect(self, election: asyncio.Future[State]) -> None:
         decision = await self._decide(roles.elect)
@@ -451,7 +464,8 @@ class MirrorRuntime:
 
     async def _lift(self) -> None:
         """After a fence this server has looked again and may go on: address and acknowledgements come back."""
-        if not self.fenced or self._may_until() <= _boottime():
+        claimed = self.peer is not None and self.peer.side.claim != 0
+        if not self.fenced or claimed or self._may_until() <= _boottime():
             return
         self.fenced = False
         self._renew()
@@ -494,11 +508,13 @@ class MirrorRuntime:
             decision = look(me or self.me(), self._side(), self.rules, silent=self.silent, granted=granted)
             if not granted and self._grant.reason:
                 decision = replace(decision, reason=f"{decision.reason} ({self._grant.reason})")
+            if granted and self.leaving and decision.goal not in SERVES:
+                await self._give_back()  # the other server was heard again meanwhile
         return decision
 
     def _with_claims(self, decision: Decision) -> Decision:
-        # Who asks the witness says so first: the other server's right to go on by this one's word ends with it.
-        claims = decision.claim or (decision.lease and self.state not in SERVES)
+        # Who is about to become primary says so first: the other one's right to go on by this one's word ends with it.
+        claims = decision.claim or (self.state not in SERVES and (decision.lease or decision.goal in SERVES))
         self._claim = (self._claim or secrets.randbits(48) | 1) if claims else 0
         self._yields = self.peer.side.claim if self.peer is not None and decision.yields else 0
         return decision
