@@ -250,7 +250,10 @@ class ModuleRunner:
         self.automation.asked(action, identity, cause, arguments)
 
     def _change(self, state: State, cause: str) -> None:
-        if self.state in (state, State.STOP) or self.desk.current is not None or self.desk.waiting is not None:
+        # A secondary that is not complete may wait for ever, when its primary is gone.
+        waits = self._steps.waiting and (self.state is State.SECOND or state is State.WAIT)
+        busy = self.desk.current is not None and not waits
+        if self.state in (state, State.STOP) or busy or self.desk.waiting is not None:
             return  # it is asked for again when that is done
         run = partial(self.deeds.change, state)
         request = Request(Verb.CHANGE, cause, False, run, asyncio.get_running_loop().create_future())

@@ -273,8 +273,11 @@ def rules(mirror, host, *lines):
 
 
 class Watch:
-    """For some seconds: what each server's application acknowledges to a client on that same server, whoever has the
-    address, and when each server has the address. All hosts of a lab share the monotonic clock."""
+    """What each server's application acknowledges to a client on that same server, whoever has the address, and when
+    each server has the address. All hosts of a lab share the monotonic clock.
+
+    :param seconds: at most.
+    """
 
     def __init__(self, mirror, seconds):
         self.mirror, self._seconds, self._running = mirror, seconds, []
@@ -294,21 +297,29 @@ class Watch:
         return self
 
     def __exit__(self, *_):
-        for _, writer, looker in self._running:
-            for each in (writer, looker):
+        self._stop()
+
+    def _stop(self):
+        for _, *both in self._running:
+            for each in both:
                 each.kill()
                 each.wait()
 
-    def end(self):
-        """Take in what was acknowledged, so that ``Mirror.check`` asks for it; the seconds with two addresses."""
+    def end(self, since=0.0):
+        """Stop watching, and take in what was acknowledged, so that ``Mirror.check`` asks for it.
+
+        :param since: monotonic seconds.
+        :returns: the seconds since then in which both servers had the address.
+        """
+        now = time.monotonic()
+        self._stop()
         spans = {}
-        for host, writer, looker in self._running:
-            text, _ = looker.communicate(timeout=self._seconds + 30)
-            writer.wait(self._seconds + 30)
-            changes = [line.split() for line in text.splitlines()]
+        for host, _, looker in self._running:
+            changes = [line.split() for line in looker.stdout.read().splitlines()]
+            looker.stdout.close()
             at = [float(each[0]) for each in changes]
-            ends = [*at[1:], float("inf")][: len(at)]
-            spans[host] = [(a, e) for a, e, c in zip(at, ends, changes, strict=True) if c[1] == "1"]
+            ends = [*at[1:], now][: len(at)]
+            spans[host] = [(max(a, since), e) for a, e, c in zip(at, ends, changes, strict=True) if c[1] == "1"]
         with self.mirror.record.open("a") as record:
             for file in self._files.values():
                 record.write(file.read_text())

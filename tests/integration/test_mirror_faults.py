@@ -49,18 +49,18 @@ def mac(mirror, host, device="eth0"):
 @pytest.mark.parametrize("what", [("-f", "safekit_py agent"), ("skvol-ledger",), ("skkeep-ledger",)])
 def test_kill_9_of_a_process_on_the_secondary(mirror, what):
     primary, secondary = roles(mirror)
-    writer = mirror.begin(3)
+    writer = mirror.begin(2)
     wait_for(lambda: len(mirror.acknowledged()) > 20)
     found = mirror.lab.run(secondary, ["pgrep", *what], capture_output=True, text=True).stdout.split()
     kill(mirror, secondary, found)
-    assert mirror.end(writer) < 3
+    assert mirror.end(writer) < 2
     mirror.both(primary, secondary)
     mirror.check()
 
 
 def test_kill_9_of_the_application(mirror):
     primary, _ = roles(mirror)
-    writer = mirror.begin(6)
+    writer = mirror.begin(4)
     wait_for(lambda: len(mirror.acknowledged()) > 20)
     kill(mirror, primary, pids(mirror, primary, "bin/ledger"))
     mirror.end(writer)
@@ -73,10 +73,10 @@ def test_kill_9_of_the_application(mirror):
 def test_a_process_that_sleeps_past_the_timeout(mirror, what, where):
     """It acknowledges nothing that the other server could lack when it wakes."""
     host = roles(mirror)[where == "secondary"]
-    with Watch(mirror, 6) as watch:
+    with Watch(mirror, 20) as watch:
         wait_for(lambda: watch.count(roles(mirror)[0]) > 20)
         with asleep(mirror, host, what):
-            time.sleep(3)
+            time.sleep(2)
         assert watch.end() == 0, "both had the address"
     both(mirror)
     mirror.check()
@@ -126,11 +126,11 @@ def test_one_of_two_lans_is_lost(mirror):
 def test_the_lan_of_replication_is_lost(mirror):
     """The servers hear each other on the other one: the secondary is set aside in agreement, and comes back."""
     primary, secondary = roles(mirror)
-    writer = mirror.begin(7)
+    writer = mirror.begin(4)
     with rules(mirror, primary, f"in iifname eth0 ip saddr {address(mirror, secondary)} drop"):
         wait_for(lambda: mirror.role(primary) == "ALONE", 10)
         assert mirror.role(secondary) == "SECOND"
-    assert mirror.end(writer) < 5
+    assert mirror.end(writer) < 4
     mirror.both(primary, secondary)
     mirror.check()
 
@@ -141,7 +141,7 @@ def address(mirror, host):
 
 def test_a_fifth_of_all_packets_is_lost(mirror):
     _, secondary = roles(mirror)
-    writer = mirror.begin(6)
+    writer = mirror.begin(4)
     lossy = [f"{way} meta {name} != lo numgen random mod 5 < 1 drop"
              for way, name in (("in", "iifname"), ("out", "oifname"))]  # fmt: skip
     with rules(mirror, secondary, *lossy):
