@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from shared import gluster, volumes, workloads
-from volume import MAKE, measure
+from volume import MAKE
 
 
 def main() -> None:
@@ -40,7 +40,9 @@ def main() -> None:
         workloads.make_inputs(folder)
         for name, each in make.items():
             targets[name] = each(folder / name.replace(" ", "-"))
-        results = measure(targets, folder, frozenset(options.only.split(",")), options.rounds, options.files)
+        wanted = frozenset(options.only.split(","))
+        folders = {name: target.target for name, target in targets.items()}
+        results = workloads.measure(folders, folder, wanted, options.rounds, options.files)
         print(workloads.table(results, "plain loop"))
         if "GlusterFS" in results:
             print()

@@ -2,11 +2,12 @@
 
     .venv/bin/python bench/volume.py [--rounds 5] [--only sequential,cold] [--targets "plain loop,volume"]
 
-Everything lies on the disk of /var/tmp (BENCH_FOLDER names another). The rounds go over the targets in turn; printed
-are medians, and in brackets the median of the ratios to the first target of the same round. Targets: ``plain loop``
-(losetup's defaults: through the page cache), ``direct loop`` (direct I/O, and reading ahead as volumes have it),
-``volume`` (keeper and worker, no secondary), ``with a peer`` (a secondary's keeper and worker on this machine, its
-image on the same disk). The jobs that write and sync are processes of Python, so fio is not needed.
+Everything lies on the disk of /var/tmp (BENCH_FOLDER names another). In each round each workload goes over all targets
+before the next begins; printed are medians, and in brackets the median of the ratios to the first target of the same
+round. Targets: ``plain loop`` (losetup's defaults: through the page cache), ``direct loop`` (direct I/O, and reading
+ahead as volumes have it), ``volume`` (keeper and worker, no secondary), ``with a peer`` (a secondary's keeper and
+worker on this machine, its image on the same disk). The jobs that write and sync are processes of Python, so fio is not
+needed.
 """
 
 from __future__ import annotations
@@ -32,19 +33,6 @@ MAKE: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def measure(targets: dict[str, Any], inputs: Path, wanted: frozenset[str], rounds: int, files: int) -> dict[str, Any]:
-    """Rounds over all targets; the first of all is thrown away, it makes the files that others overwrite."""
-    results: dict[str, Any] = {name: [] for name in targets}
-    for number in range(rounds + 1):
-        for name, target in targets.items():
-            found = workloads.run(target.target, inputs, wanted, files)
-            print(f"round {number}, {name}: {', '.join(f'{what} {value:.4g}' for what, value in found.items())}",
-                  file=sys.stderr, flush=True)  # fmt: skip
-            if number:
-                results[name].append(found)
-    return results
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,7 +46,8 @@ def main() -> None:
         workloads.make_inputs(folder)
         for name in options.targets.split(","):
             targets[name] = MAKE[name](folder / name.replace(" ", "-"))
-        results = measure(targets, folder, frozenset(options.only.split(",")), options.rounds, workloads.FILES)
+        folders = {name: target.target for name, target in targets.items()}
+        results = workloads.measure(folders, folder, frozenset(options.only.split(",")), options.rounds)
         print(workloads.table(results, options.targets.split(",")[0]))
         for name, target in targets.items():
             if isinstance(target, volumes.Volume):

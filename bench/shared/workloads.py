@@ -205,24 +205,40 @@ def clone(folder: Path, inputs: Path) -> float:
     return _whole(folder, "clone", "git", "clone", "-q", "--no-hardlinks", str(inputs / "repository"), "clone")
 
 
-def run(folder: Path, inputs: Path, wanted: frozenset[str], count: int = FILES) -> dict[str, float]:
-    """One round of the workloads on a mounted directory."""
-    found: dict[str, float] = {}
+def steps(inputs: Path, wanted: frozenset[str], count: int) -> Iterator[Callable[[Path], dict[str, float]]]:
+    """What one round does with each target, in order; each returns what it measured.
+
+    A step is done with all targets before the next begins: what else this machine does disturbs all alike.
+    """
     if wanted & {"sequential", "warm", "cold", "cold random"}:
-        found["sequential"] = sequential(folder)
-        for name, do in (("warm", warm), ("cold", cold), ("cold random", cold_random)):
-            if name in wanted:
-                found[name] = do(folder)
-        (folder / "sequential").unlink()
-    for name, do in (("fdatasync 1", syncs1), ("fdatasync 4", syncs4)):
+        yield lambda folder: {"sequential": sequential(folder)}
+    for name, do in (("warm", warm), ("cold", cold), ("cold random", cold_random), ("fdatasync 1", syncs1),
+                     ("fdatasync 4", syncs4)):  # fmt: skip
         if name in wanted:
-            found[name] = do(folder)
+            yield lambda folder, name=name, do=do: {name: do(folder)}
     if "files" in wanted:
-        found.update(files(folder, count))
+        yield lambda folder: dict(files(folder, count))
     for name, whole in (("untar", untar), ("git clone", clone)):
-        if name in wanted:
-            found[name] = whole(folder, inputs)
-    return found
+        if name in wanted and (name != "git clone" or shutil.which("git")):
+            yield lambda folder, name=name, whole=whole: {name: whole(folder, inputs)}
+
+
+def measure(
+    targets: dict[str, Path], inputs: Path, wanted: frozenset[str], rounds: int, count: int = FILES
+) -> dict[str, list[dict[str, float]]]:
+    """Rounds over all targets; the first of all is thrown away: it makes the files that the others overwrite."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
+    for number in range(rounds + 1):
+        found: dict[str, dict[str, float]] = {name: {} for name in targets}
+        for step in steps(inputs, wanted, count):
+            for name, folder in targets.items():
+                found[name].update(step(folder))
+        for name, values in found.items():
+            print(f"round {number}, {name}: {', '.join(f'{what} {value:.4g}' for what, value in values.items())}",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            if number:
+                results[name].append(values)
+    return results
 
 
 ALL = ("sequential", "fdatasync 1", "fdatasync 4", "files", "untar", "git clone", "warm", "cold", "cold random")
