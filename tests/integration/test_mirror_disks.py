@@ -124,6 +124,19 @@ def test_both_servers_lose_their_power_and_what_their_disks_had_not_flushed(mirr
     assert mirror.cli(roles(mirror)[0], "rfsverify", "ledger").returncode == 0
 
 
+def test_a_primary_whose_disk_is_full_goes_on_alone(mirror):
+    """There is room for what it must note; nothing is written meanwhile that would need more."""
+    primary, secondary = roles(mirror)
+    mirror.write(0.3)
+    filler = mirror.lab.fill(primary)
+    mirror.lab.power_cut(secondary)
+    wait_for(lambda: mirror.state(primary) == "ALONE Ready", 15)
+    filler.unlink()
+    mirror.lab.boot(secondary)
+    mirror.both(primary, secondary)
+    mirror.check()
+
+
 @pytest.mark.parametrize("both_fail", [False, True])
 def test_a_resynchronisation_that_power_losses_interrupt(mirror, both_fail):
     """Its target does not become primary by itself, and completes one later."""

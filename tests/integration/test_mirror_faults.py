@@ -13,7 +13,7 @@ Which row of the table of faults is seen where:
 9. a crash at every step of storing a generation, a torn one: ``test_mirror_disks``
 10. a stale secondary: ``test_mirror``
 11. an interrupted resynchronisation: ``test_mirror_disks``
-30. a peer that lies: here
+30. a peer that lies: ``unit/plugins/mirror/volume/test_taking``
 """
 
 import os
@@ -79,6 +79,35 @@ def test_a_process_that_sleeps_past_the_timeout(mirror, what, where):
             time.sleep(2)
         assert watch.end() == 0, "both had the address"
     both(mirror)
+    mirror.check()
+
+
+def test_a_keeper_that_does_not_stop_is_killed(mirror):
+    primary, secondary = roles(mirror)
+    mirror.write(0.3)
+    with asleep(mirror, secondary, "skkeep-ledger") as found:
+        mirror.cli(secondary, "stop", "ledger", "--wait")
+        left = mirror.lab.run(secondary, ["pgrep", "skkeep-ledger"], capture_output=True, text=True).stdout.split()
+        assert not set(found) & set(left)
+    assert "is killed" in log(mirror, secondary)
+    mirror.cli(secondary, "start", "ledger")
+    mirror.both(primary, secondary)
+    mirror.check()
+
+
+def test_a_worker_that_dies_again_and_again(mirror):
+    """Its keeper gives up for a while; the module takes that for a fault and starts anew."""
+    primary, secondary = roles(mirror)
+    starts = mirror.status(secondary)["starts"]
+    mirror.write(0.3)
+
+    def killed():
+        mirror.lab.run(secondary, ["pkill", "-KILL", "skvol-ledger"])
+        return "dies again and again" in log(mirror, secondary)
+
+    wait_for(killed, 20, 0.05)
+    wait_for(lambda: mirror.status(secondary)["starts"] > starts, 20)
+    mirror.both(primary, secondary)
     mirror.check()
 
 
