@@ -10,8 +10,8 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 [ -r /etc/debian_version ] || fail "this set-up knows Debian; elsewhere install the packages that .ci/setup.sh names"
 
 # apache2-bin and not apache2: the module brings its own configuration, and no service is started on this machine.
-# Of nginx, etcd and postgresql there is no such package: their services are kept from starting, below.
-packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs postgresql"
+# Of the others with a service there is no such package: their services are kept from starting, below.
+packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs postgresql mariadb-server firebird3.0-server"
 missing=""
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
@@ -35,7 +35,7 @@ if [ -n "$missing" ]; then
   say "installing$missing"
   # shellcheck disable=SC2086
   apt_install $missing
-  for service in etcd nginx postgresql; do
+  for service in etcd nginx postgresql mariadb firebird3.0; do
     case $missing in *"$service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || : ;; esac
   done
 fi

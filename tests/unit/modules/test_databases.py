@@ -1,5 +1,5 @@
-"""The shipped modules: their configurations; of the database modules the file that they share, what their checks tell of
-a server that lacks something, and whom their stops end. With their real servers they run in tests/integration."""
+"""The shipped modules: their configurations; of the database modules the file that they share, what their checks tell
+of a server that lacks something, and whom their stops end. With their real servers they run in tests/integration."""
 
 import os
 import re
@@ -88,8 +88,15 @@ class Server:
 
     def call(self, script, *arguments, **env):
         path = MODULES / self.module / "bin" / script
-        words = {"capture_output": True, "text": True, "timeout": 60, "check": False}
-        return subprocess.run([path, *arguments], env={**self.env, **env}, cwd=self.root, **words)
+        return subprocess.run(
+            [path, *arguments],
+            env={**self.env, **env},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def start(self, program, where, *, lock=False):
         """A process that runs ``program``, works in ``where``, and shares a file as Firebird's processes do."""
