@@ -118,7 +118,7 @@ class Process:
             if self.link is not None:
                 self.link.tick(now)
                 self._send()
-            elif self.primary is not None and not self._fenced and now >= self._connect_at:
+            elif self.primary is not None and not (self._fenced or self.primary.failing) and now >= self._connect_at:
                 self._connect(now)
         except ConnectionError as error:
             self._lost(str(error))
@@ -280,7 +280,8 @@ class Process:
         if was and not synced:
             self._pause = min(2 * self._pause, LONGEST)
             self._tell("interrupted", cause, {})
-        if synced and self._lost_at is None:
+        failing = self.primary is not None and self.primary.failing  # then the agent knows already, and gives way
+        if synced and not failing and self._lost_at is None:
             self._lost_at, self._lost_cause = time.monotonic(), cause
 
     # --- roles ----------------------------------------------------------------------------------

@@ -161,6 +161,8 @@ class Primary:
             self.flusher.wrote(volume, request.size if request.kind == "write" else 0)
         if self.mode != "synced" or (error and not sent):
             self._answer(request, error)
+            if error and self._follows:
+                self.fail()  # the secondary must not get what comes after a write that it has not got
             return
         if error:  # it waits too: what is in the stream is still in the request's memory
             self._errors[number] = error
