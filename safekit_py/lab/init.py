@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 NEW_NS, NEW_UTS, NEW_PID, NEW_NET = 0x00020000, 0x04000000, 0x20000000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 # Written when the namespace has the file: a kernel without IPv6 or without cubic is no reason to fail.
@@ -72,9 +73,24 @@ def _mount(source: str, target: str, kind: str = "", flags: int = 0) -> None:
     _check(LIBC.mount(*values, ctypes.c_ulong(flags), None), f"mount {target}")
 
 
+def _forget_volumes() -> None:
+    """Images and volumes that the machine has mounted are not this host's: it would keep them from being taken away.
+
+    What this program itself stands on stays.
+    """
+    needed = [Path(each).resolve() for each in (__file__, sys.prefix, sys.executable, Path.cwd(), "/run")]
+    mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for source, target, kind, *_ in reversed(mounts):
+        if source.startswith("/dev/loop") or kind == "fuse" or kind.startswith("fuse."):
+            place = target.encode().decode("unicode_escape").encode("latin-1")
+            if not any(each.is_relative_to(os.fsdecode(place)) for each in needed):
+                LIBC.umount2(place, MNT_DETACH)
+
+
 def _prepare(plan: dict[str, Any]) -> None:
     """The host's own view of the system: processes, devices, pinned kernel objects, /run and its name."""
     _mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    _forget_volumes()
     _mount("proc", "/proc", "proc")
     _mount("sysfs", "/sys", "sysfs")
     _mount("bpf", "/sys/fs/bpf", "bpf")

@@ -227,10 +227,13 @@ def log(mirror, host):
 
 
 def fill(mirror, host, megabytes, name="large"):
-    """Write that much into the volume, with fsync; whether it was done."""
+    """Write that much into the volume, with fsync; whether it was done. What earlier calls wrote is removed first."""
     path = mirror.lab.root(host) / "data" / name
     code = (
         "import os,sys\n"
+        "for name in ('large','much'):\n"
+        "  old=os.path.join(os.path.dirname(sys.argv[1]),name)\n"
+        "  os.path.exists(old) and os.unlink(old)\n"
         "fd=os.open(sys.argv[1],os.O_WRONLY|os.O_CREAT)\n"
         "for n in range(int(sys.argv[2])): os.pwrite(fd,os.urandom(1<<20),n<<20)\n"
         "os.fsync(fd)\n"
