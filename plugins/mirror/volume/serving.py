@@ -162,11 +162,14 @@ class Primary:
         if self.mode != "synced" or (error and not sent):
             self._answer(request, error)
             if error and self._follows:
-                self.fail()  # the secondary must not get what comes after a write that it has not got
+                self.fail()
             return
         if error:  # it waits too: what is in the stream is still in the request's memory
             self._errors[number] = error
         self._pending.append((number, request))
+        if error:
+            # Nothing more goes to the secondary: what a file system does after an error is not what a power cut leaves.
+            self.fail()
 
     @property
     def _follows(self) -> bool:
