@@ -175,8 +175,10 @@ def _join(me: Side, peer: Side) -> Decision:
             "safekit-py second NAME fullsync gives up those of this server",
         )
     if kind == "diverged":
-        return Decision(State.SECOND, "both servers went on alone; what only this one has is kept aside", aside=True)
-    return Decision(State.SECOND, "the other server is primary", fullsync=kind == "none")
+        reason = "both servers went on alone; what only this one has is kept aside"
+        return Decision(State.SECOND, reason, aside=True, outdate=True)
+    # The primary may be lost before the first byte of the resynchronisation: its data would be newer all the same.
+    return Decision(State.SECOND, "the other server is primary", fullsync=kind == "none", outdate=kind == "theirs")
 
 
 def _settle(me: Side, peer: Side, rules: Rules, granted: bool | None) -> Decision:

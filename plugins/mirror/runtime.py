@@ -186,6 +186,8 @@ class MirrorRuntime:
         self._began = self.state if self.state is State.PRIM else None
         aside = decided is not None and decided.aside
         await self.engine.receive(fullsync=self.fullsync or (decided is not None and decided.fullsync), aside=aside)
+        if decided is not None and decided.outdate:
+            await self._outdate()
 
     async def settled(self) -> None:
         """A secondary is complete when it has all data."""
