@@ -30,6 +30,10 @@ def notes(state: State, engine: Mapping[str, Any], witness: str, *, same: bool) 
     elif promise := engine.get("promise"):
         found.append(f"data: {promise}")
     found.append(f"witness: {witness}")
+    if count := engine.get("restarts"):
+        found.append(f"volume process: started again after its death, so far {count} x; see volume.log")
+    if engine.get("resends") is False:
+        found.append("volume process: must not die, this Linux is older than 6.9; see docs/mirror.md")
     return found
 
 

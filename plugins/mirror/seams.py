@@ -19,7 +19,9 @@ class VolumeEvent:
     :param kind: ``connected`` (a peer is there, resynchronisation begins), ``synced`` (both have the same, durably
         noted on both sides), ``lost`` (the peer is gone; on the primary nothing is acknowledged from here on until
         ``alone`` is called), ``fenced`` (the lease ended: nothing is acknowledged), ``failed`` (this server's own disk
-        or image; ``cause`` says which), ``interrupted`` (a resynchronisation broke off and begins again), ``progress``.
+        or image; ``cause`` says which), ``interrupted`` (a resynchronisation broke off and begins again),
+        ``restarted`` (a process of its own died, and goes on), ``notice`` (what a person should know of this server),
+        ``progress``.
     """
 
     kind: str

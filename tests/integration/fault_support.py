@@ -19,7 +19,7 @@ from safekit_py.model.paths import Paths
 ONE, TWO = SERVERS
 READY = ["PRIM Ready", "SECOND Ready"]
 SITE = """
-import datetime, functools, time
+import datetime, functools, os, time
 _real, _gmtime, _localtime = time.time, time.gmtime, time.localtime
 _strftime, _clock = time.strftime, time.clock_gettime
 def _step():
@@ -40,6 +40,8 @@ time.localtime = _plain(lambda at=None: _localtime(time.time() if at is None els
 time.strftime = _plain(lambda form, at=None: _strftime(form, time.localtime() if at is None else at))
 time.clock_gettime = lambda which: time.time() if which == time.CLOCK_REALTIME else _clock(which)
 datetime.datetime = _Stepped
+if os.path.exists({old!r}):
+    os.environ["SAFEKIT_NO_RESEND"] = "1"
 """
 BESIDE = """
 import http.client, sys, time
@@ -86,8 +88,20 @@ class SteppedLab(Lab):
         site = self.root(host) / "site"
         if not site.exists():
             site.mkdir(parents=True)
-            (site / "sitecustomize.py").write_text(SITE.format(file=str(site / "step")))
+            (site / "sitecustomize.py").write_text(SITE.format(file=str(site / "step"), old=str(site / "old")))
         return {**found, "PYTHONPATH": f"{site}:{found['PYTHONPATH']}"}
+
+    @contextlib.contextmanager
+    def old_kernel(self, *hosts):
+        """Volume processes that start meanwhile take the kernel for one older than 6.9."""
+        marks = [self.root(host) / "site/old" for host in hosts]
+        for each in marks:
+            each.touch()
+        try:
+            yield
+        finally:
+            for each in marks:
+                each.unlink()
 
     def step(self, host, seconds):
         """The wall clock of this server jumps."""

@@ -56,6 +56,27 @@ def test_kill_9_of_a_process_on_the_secondary(mirror, what):
     assert mirror.end(writer) < 2
     mirror.both(primary, secondary)
     mirror.check()
+    if what[0].startswith("skvol"):
+        assert "the volume's process died and was started again" in log(mirror, secondary)
+        assert mirror.status(secondary)["report"]["volumes"]["restarts"] == 1
+
+
+def test_kill_9_of_the_volume_process_where_the_kernel_does_not_ask_again(mirror):
+    """Before Linux 6.9: the primary fails over instead of hanging."""
+    secondary, primary = roles(mirror)
+    mirror.write(0.3)
+    with mirror.lab.old_kernel(primary):
+        mirror.cli(secondary, "swap", "ledger")
+        mirror.both(primary, secondary)
+        wait_for(lambda: mirror.status(primary)["report"]["volumes"]["resends"] is False)
+        assert any("older than 6.9" in each for each in mirror.status(primary)["report"]["notes"])
+        assert log(mirror, primary).count("Linux older than 6.9") == 1
+        writer = mirror.begin(6)
+        wait_for(lambda: len(mirror.acknowledged()) > 20)
+        assert mirror.lab.run(primary, ["pkill", "-KILL", "skvol-ledger"]).returncode == 0
+        mirror.both(secondary, primary)
+        assert mirror.end(writer) < 6
+    mirror.check()
 
 
 def test_kill_9_of_the_application(mirror):

@@ -70,6 +70,7 @@ class BlockEngine:
         self._guarded: tuple[tuple[str, str], ...] = ()
         self._status: Mapping[str, Any] = {}
         self._role = ""
+        self._restarts, self._ended = 0, ""  # of the worker of this keeper; why the keeper has ended
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- what is known --------------------------------------------------------------------------
@@ -87,7 +88,8 @@ class BlockEngine:
     def status(self) -> Mapping[str, Any]:
         """What the worker said last."""
         images = {each.volume.dir: _size(each.image) for each in self.places}
-        return {**self._status, "role": self._role, "images": images, "promise": self._promise()}
+        own = {"role": self._role, "restarts": self._restarts, "images": images, "promise": self._promise()}
+        return {**self._status, **own}
 
     def _promise(self) -> str:
         what = "each write()" if self._rfs.durability == "write" else "what fsync acknowledged"
@@ -269,6 +271,7 @@ class BlockEngine:
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._restarts, self._ended = 0, ""
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(self._take_off)
         log = await asyncio.to_thread(_open_log, self._context.paths.module_var(self._context.name))
@@ -307,13 +310,19 @@ class BlockEngine:
         self._spawn(self._refresh(self._writer))
 
     async def _watch_keeper(self) -> None:
-        """The keeper says when it has given up for a while, because the worker dies again and again."""
+        """The keeper says when the worker has died, and whether it was started again."""
         with suppress(OSError):
             reader, writer = await asyncio.open_unix_connection(self._keeper_path)
             try:
                 while line := await reader.readline():
-                    if json.loads(line).get("event") == "failed":
+                    said = json.loads(line)
+                    if said.get("event") == "failed":
                         self._told(VolumeEvent("failed", "the volume process dies again and again"))
+                    elif said.get("event") == "died":
+                        self._restarts += 1
+                        self._told(VolumeEvent("restarted", "the volume's process died and was started again"))
+                    elif said.get("event") == "unserved":  # the keeper ends, which is told when it has
+                        self._ended = said["cause"]
             finally:
                 writer.close()
 
@@ -347,7 +356,7 @@ class BlockEngine:
                     return
                 await asyncio.sleep(RECONNECT)
             if keeper is not None and keeper is self._keeper:
-                self._told(VolumeEvent("failed", "the keeper of the volume has ended"))
+                self._told(VolumeEvent("failed", self._ended or "the keeper of the volume has ended"))
             return
 
     def _fail_waiting(self) -> None:

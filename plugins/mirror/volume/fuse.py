@@ -18,7 +18,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .request import BLOCK, LARGEST, Data, Kind, Request, VolumeFile, memory
 
@@ -72,12 +72,22 @@ class Session:
     :param fd: of /dev/fuse, mounted or about to be.
     :param volumes: the files to show; their names differ.
     :param resend: ask for what an earlier process left unanswered; see :meth:`resend`.
+    :param told: learns whether the kernel can be asked so.
     :param slabs: of 4 MiB each, that data of unanswered writes may take.
+    :raises OSError: the kernel cannot resend: what the earlier process had read is answered by nobody.
     """
 
-    def __init__(self, fd: int, volumes: Sequence[VolumeFile], *, resend: bool, slabs: int = SLABS) -> None:
+    def __init__(
+        self,
+        fd: int,
+        volumes: Sequence[VolumeFile],
+        *,
+        resend: bool,
+        told: Callable[[bool], None] = lambda _: None,
+        slabs: int = SLABS,
+    ) -> None:
         os.set_blocking(fd, False)
-        self.fd, self._limit = fd, slabs
+        self.fd, self._limit, self._told = fd, slabs, told
         self._sizes = [each.size for each in volumes]
         self._names = {os.fsencode(each.name): number for number, each in enumerate(volumes)}
         self._slabs = [_Slab()]
@@ -223,6 +233,7 @@ class Session:
         more = 0
         if flags & INIT_EXT and len(body) >= INIT_IN.size + INIT_FLAGS2.size:
             (more,) = INIT_FLAGS2.unpack_from(body, INIT_IN.size)
+        self._told(bool(more & HAS_RESEND))
         told = min(minor, MINOR) if major == MAJOR else MINOR
         return INIT_OUT.pack(
             MAJOR, told, readahead, flags & WANTED, BACKGROUND, BACKGROUND * 3 // 4, LARGEST, 1, LARGEST // BLOCK, 0,
@@ -262,13 +273,17 @@ class Session:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EPERM):
                 raise
 
-    def resend(self) -> bool:
-        """Ask the kernel for what an earlier process had read and not answered."""
+    def resend(self) -> None:
+        """Ask the kernel for what an earlier process had read and not answered.
+
+        :raises OSError: it cannot.
+        """
         try:
             os.write(self.fd, OUT.pack(OUT.size, NOTIFY_RESEND, 0))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENODEV):  # nothing is mounted, so nothing waits
+                self._told(False)
+                raise
 
     def resize(self, volume: int, size: int) -> None:
         """A volume has grown; whoever asks for its size next learns it."""

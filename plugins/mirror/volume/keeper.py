@@ -5,8 +5,11 @@ would be dead, and the listening control socket, whose connections then wait. It
 everything imported already and so goes on within milliseconds, without a byte read from a disk that may be failing.
 
 It is told what to do as lines of JSON on its own socket: ``mount``, ``status`` and ``stop``; and tells whoever is
-connected of a worker's death. It ignores the signals that end a session or a service; the worker inherits that. When
-the keeper itself is killed, the kernel kills the worker, and the mounted volumes fail with errors instead of hanging.
+connected of a worker's death. Where the kernel cannot ask again for what a worker had read (before Linux 6.9), nobody
+would answer that any more: there the death of a worker that served ends the keeper too, as if it had been killed.
+
+It ignores the signals that end a session or a service; the worker inherits that. When the keeper itself is killed, the
+kernel kills the worker, and the mounted volumes fail with errors instead of hanging.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any
 
 from . import system
 from .request import VolumeFile
+from .resend import DENY, OLD, Resend
 from .start import Start
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -81,6 +85,7 @@ class Keeper:
         self.lock = os.open(plan.path(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.resend = Resend(denied=DENY in os.environ)
         self.listen, self._own = self._socket(".sock"), self._socket(".keeper")
         self.mounted, self.pid, self.pidfd, self.restarts = False, 0, -1, 0
         self._deaths: list[float] = []
@@ -133,7 +138,8 @@ class Keeper:
             os.close(self.lock)
             volumes = tuple(VolumeFile(name, size) for name, size in self.plan.volumes)
             plan, fds = self.plan, (self.listen.fileno(), self.fuse)
-            self._run(Start(plan.module, plan.folder, *fds, again, self.mounted, volumes, plan.options))
+            start = Start(plan.module, plan.folder, *fds, again, self.mounted, volumes, plan.options, self.resend)
+            self._run(start)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -146,8 +152,15 @@ class Keeper:
         self._selector.unregister(self.pidfd)
         os.close(self.pidfd)
         self.pid, self.pidfd = 0, -1
-        if os.waitstatus_to_exitcode(status) == 0:  # it has nothing more to do
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:  # it has nothing more to do
             self._tell({"event": "ended"})
+            return
+        _note(f"the worker has died: {code}")
+        if self.mounted and self.resend.can is False:
+            _note(OLD)
+            self._tell({"event": "unserved", "cause": OLD, "status": code})
+            self._stopping = True
             return
         now = time.monotonic()
         self._deaths = [at for at in self._deaths if now - at < WITHIN] + [now]
@@ -157,7 +170,7 @@ class Keeper:
             self._again_at = now + PAUSE
         else:
             self._fork(again=True)
-        self._tell({"event": "failed" if often else "died", "status": os.waitstatus_to_exitcode(status)})
+        self._tell({"event": "failed" if often else "died", "status": code})
 
     # --- those who ask --------------------------------------------------------------------------
 
@@ -229,12 +242,18 @@ class Keeper:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+        os.close(self.fuse)  # the last one: what still waits fails, and nothing hangs behind it
         if self.mounted:
             with suppress(OSError):
                 system.umount(self.plan.path(""), system.MNT_DETACH)
-        os.close(self.fuse)
         for suffix in (".sock", ".keeper"):
             self.plan.path(suffix).unlink(missing_ok=True)
+
+
+def _note(text: str) -> None:
+    """Into the log, if it takes it: its disk may be full, and this process must live."""
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 def _redirect() -> None:

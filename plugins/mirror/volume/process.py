@@ -31,6 +31,7 @@ from .frames import Frame
 from .fuse import Session
 from .image import ImageFile, create
 from .link import Link, Names
+from .resend import OLD
 from .serving import Primary
 from .start import Start
 from .store import known, store
@@ -335,7 +336,7 @@ class Process:
             if new:
                 made = gen.alone(mine, new) if mine.data else gen.first(new)
             self._store(made)
-        self.session = Session(self.start.fuse, self.start.volumes, resend=again is not None)
+        self.session = Session(self.start.fuse, self.start.volumes, resend=again is not None, told=self._resends)
         self.primary = Primary(
             self.session, images, maps, flusher, self.generation,
             store=self._noted, tell=self._tell, options=self.options,
@@ -346,6 +347,11 @@ class Process:
             self.primary.session_id = str(again.get("session", ""))
             self._lost_at, self._lost_cause = time.monotonic(), "the volume process died"
         self._watch(self.session.fd, self._fuse)
+
+    def _resends(self, can: bool) -> None:
+        self.start.resend.note(can)
+        if self.start.resend.can is False:
+            self._tell("notice", OLD, {})
 
     def _noted(self, generation: Generation) -> None:
         self._store(generation)
@@ -405,8 +411,6 @@ class Process:
             self._serve("", again=known)
         elif known.get("role") == "secondary":
             self._receive(fullsync=bool(known.get("fullsync")), aside=str(known.get("aside") or ""))
-            assert self.secondary is not None
-            self._tell("restarted", "the volume process died and was started again", {})
 
     # --- the agent ------------------------------------------------------------------------------
 
@@ -480,6 +484,7 @@ class Process:
         return {
             "role": "primary" if self.primary else "secondary" if self.secondary else "",
             "generation": self._present().as_dict(),
+            "resends": self.start.resend.can,
             **(role.report() if role is not None else {}),
         }
 

@@ -84,8 +84,11 @@ class Session(Protocol):
         :param data: what a read found; its length is the request's size.
         """
 
-    def resend(self) -> bool:
-        """Ask the kernel for what an earlier process had read and not answered; False when it cannot (before 6.9)."""
+    def resend(self) -> None:
+        """Ask the kernel for what an earlier process had read and not answered.
+
+        :raises OSError: it cannot (before 6.9).
+        """
 
     def resize(self, volume: int, size: int) -> None:
         """A volume has grown."""

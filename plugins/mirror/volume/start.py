@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .request import VolumeFile
+from .resend import Resend
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Start:
     :param mounted: the keeper has mounted the volumes, so an earlier worker served them.
     :param volumes: as the client named them.
     :param options: what else the client wants the worker to know from its first instant on.
+    :param resend: what is known of the kernel; the worker notes there what it learns.
     """
 
     module: str
@@ -32,3 +34,4 @@ class Start:
     mounted: bool
     volumes: tuple[VolumeFile, ...]
     options: Mapping[str, Any]
+    resend: Resend = field(default_factory=Resend)

@@ -32,5 +32,12 @@ def test_a_server_without_a_role_says_nothing(state):
     assert notes(state, {"promise": "P"}, "none", same=False) == []
 
 
+def test_deaths_of_the_volume_process_are_counted_and_said_where_they_end_the_service():
+    assert notes(State.PRIM, {"promise": "P", "restarts": 0, "resends": True}, "none", same=True)[2:] == []
+    dead, old = notes(State.PRIM, {"promise": "P", "restarts": 2, "resends": False}, "none", same=True)[2:]
+    assert "so far 2 x" in dead
+    assert "older than 6.9" in old
+
+
 def test_sizes():
     assert [size(each) for each in (0, 1023, 1024, 5 << 50)] == ["0 B", "1023 B", "1.0 KiB", "5120.0 TiB"]

@@ -80,6 +80,33 @@ def test_it_agrees_on_the_protocol(kernel):
     assert kernel.call(fuse.INIT, struct.pack("=IIII", 6, 31, 0, 0), node=0)[0] == errno.EPROTO
 
 
+@pytest.mark.parametrize(
+    ("flags", "more", "can"),
+    [(0xFFFFFFFF, fuse.HAS_RESEND, True), (0xFFFFFFFF, 1, False), (0, fuse.HAS_RESEND, False)],
+    ids=["6.9", "6.8", "without a second word"],
+)
+def test_it_tells_whether_the_kernel_asks_again(flags, more, can):
+    told = []
+    kernel = Kernel(told=told.append)
+    try:
+        kernel.call(fuse.INIT, struct.pack("=IIIII44x", 7, 39, 131072, flags, more), node=0)
+    finally:
+        kernel.close()
+    assert told == [can]
+
+
+def test_a_refusal_to_ask_again_is_an_error():
+    told = []
+    ours, theirs = os.pipe()
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            Session(ours, FILES, resend=True, told=told.append)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert told == [False]
+
+
 def test_it_shows_one_file_a_volume(kernel):
     for node, each in enumerate(FILES, 2):
         error, data = kernel.call(fuse.LOOKUP, each.name.encode() + b"\0", node=1)

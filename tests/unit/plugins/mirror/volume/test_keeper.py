@@ -49,7 +49,7 @@ print(done, errors, longest)
 class Kept:
     """A keeper with one volume and the local worker."""
 
-    def __init__(self, folder, worker=LOCAL, name="kept", deaths=5):
+    def __init__(self, folder, worker=LOCAL, name="kept", deaths=5, **env):
         self.folder, self.run = folder, folder / "run"
         plan = {
             "module": name,
@@ -63,7 +63,7 @@ class Kept:
         image_path = folder / "v.img"
         if not image_path.exists():
             image.create(image_path, SIZE)
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)]), **env}
         argv = [sys.executable, "-m", KEEPER]
         self.process = subprocess.Popen(
             argv, stdin=-1, stdout=-1, stderr=(folder / "log").open("ab"), env=env, start_new_session=True
@@ -110,7 +110,10 @@ class Kept:
 
 @pytest.fixture
 def kept(request, private, tmp_path):
-    made = Kept(tmp_path, deaths=getattr(request, "param", 5))
+    asked = dict(getattr(request, "param", {}))
+    for name, text in asked.pop("files", {}).items():
+        (tmp_path / name).write_text(text)
+    made = Kept(tmp_path, **asked)
     yield made
     made.close()
 
@@ -137,7 +140,7 @@ def alive(pid):
     return False
 
 
-@pytest.mark.parametrize("kept", [30], indirect=True)
+@pytest.mark.parametrize("kept", [{"deaths": 30}], indirect=True)
 def test_twenty_kills_under_load_are_stalls_and_no_errors(kept, mounted, record_property):
     draw = random.Random(7)
     writers = [
@@ -225,6 +228,60 @@ def test_with_the_keeper_dead_nothing_hangs_and_all_can_be_cleaned(kept, mounted
         assert again.file.stat().st_size == SIZE
     finally:
         again.close()
+
+
+DENIED = {"SAFEKIT_NO_RESEND": "1"}
+SILENT = "from safekit_py.plugins.mirror.volume import fuse, local\nfuse.HAS_RESEND = 0\nrun = local.run\n"
+REFUSED = "from safekit_py.plugins.mirror.volume import fuse, local\nfuse.NOTIFY_RESEND = 99\nrun = local.run\n"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        DENIED,
+        {"worker": "silent", "files": {"silent.py": SILENT}},
+        {"worker": "refused", "files": {"refused.py": REFUSED}},
+    ],
+    indirect=True,
+    ids=["as the environment says", "by the kernel's first words", "by a refusal"],
+)
+def test_where_the_kernel_cannot_resend_a_worker_that_dies_fails_the_volume(kept, mounted):
+    """What it had taken would never be answered: an error is better."""
+    (mounted / "before").write_bytes(b"x")
+    os.sync()
+    pid = kept.ask("status")["worker"]
+    code = f"""
+import os, time
+fd = os.open({str(mounted / "after")!r}, os.O_RDWR | os.O_CREAT)
+print(flush=True)
+while True:
+    os.pwrite(fd, b"x" * 4096, 0)
+    os.fsync(fd)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1)
+    writer.stdout.readline()
+    os.kill(pid, signal.SIGSTOP)  # it has taken a request, or will find it when nobody answers
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+    _, said = writer.communicate(timeout=20)
+    assert b"OSError" in said
+    events = [kept.event()["event"]]
+    if events == ["died"]:  # one that follows is refused when it asks
+        events.append(kept.event()["event"])
+    assert events[-1] == "unserved"
+    kept.process.wait(5)
+    assert not [each for each in system.mounts() if each.target == kept.run / "kept"]
+    assert "Linux older than 6.9" in (kept.folder / "log").read_text()
+
+
+def test_before_anything_is_mounted_a_worker_may_die_anywhere(private, tmp_path):
+    made = Kept(tmp_path, **DENIED)
+    try:
+        made.kill_worker()
+        assert made.event()["event"] == "died"
+        assert made.ask("mount")["mounted"]
+    finally:
+        made.close()
 
 
 WHOLE = """
