@@ -232,7 +232,10 @@ class MirrorRuntime:
         side = replace(self.me(), state=State.PRIM, frozen=True, connected=False)
         if (await self._decide(roles.react, side)).goal is not State.ALONE:
             return False
-        await self.engine.alone(self._new)
+        try:
+            await self.engine.alone(self._new)
+        except SafekitError:  # the disk here has refused data, or the other server has just come back
+            return False
         self._new, self.frozen = "", False
         return True
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from . import system
 from .request import VolumeFile
-from .resend import DENY, OLD, Resend
+from .shared import DENY, OLD, Shared
 from .start import Start
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -85,7 +85,7 @@ class Keeper:
         self.lock = os.open(plan.path(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        self.resend = Resend(denied=DENY in os.environ)
+        self.shared = Shared(denied=DENY in os.environ)
         self.listen, self._own = self._socket(".sock"), self._socket(".keeper")
         self.mounted, self.pid, self.pidfd, self.restarts = False, 0, -1, 0
         self._deaths: list[float] = []
@@ -138,7 +138,7 @@ class Keeper:
             os.close(self.lock)
             volumes = tuple(VolumeFile(name, size) for name, size in self.plan.volumes)
             plan, fds = self.plan, (self.listen.fileno(), self.fuse)
-            start = Start(plan.module, plan.folder, *fds, again, self.mounted, volumes, plan.options, self.resend)
+            start = Start(plan.module, plan.folder, *fds, again, self.mounted, volumes, plan.options, self.shared)
             self._run(start)
             code = 0
         except BaseException:
@@ -157,7 +157,7 @@ class Keeper:
             self._tell({"event": "ended"})
             return
         _note(f"the worker has died: {code}")
-        if self.mounted and self.resend.can is False:
+        if self.mounted and self.shared.resends is False:
             _note(OLD)
             self._tell({"event": "unserved", "cause": OLD, "status": code})
             self._stopping = True

@@ -54,7 +54,7 @@ def serve(session: Session, images: Sequence[Image], requests: Sequence[Request]
 def run(start: Start) -> None:
     """A worker: serve until nothing is mounted any more."""
     images = [ImageFile(Path(start.folder, f"{each.name}.img")) for each in start.volumes]
-    session = Session(start.fuse, start.volumes, resend=start.again, told=start.resend.note)
+    session = Session(start.fuse, start.volumes, resend=start.again, told=start.shared.learnt)
     control = socket.socket(fileno=start.listen)
     poll = select.poll()
     poll.register(session.fd, select.POLLIN)

@@ -31,8 +31,8 @@ from .frames import Frame
 from .fuse import Session
 from .image import ImageFile, create
 from .link import Link, Names
-from .resend import OLD
 from .serving import Primary
+from .shared import OLD
 from .start import Start
 from .store import known, store
 from .taking import Secondary
@@ -253,16 +253,17 @@ class Process:
         except ConnectionError as error:
             self._lost(str(error))
             return
-        self._poll.modify(link.socket.fileno(), select.POLLIN | (select.POLLOUT if link.waiting else 0))
+        fd = link.socket.fileno()
+        if fd < 0:  # the primary has failed, and has closed it
+            self._unlink()
+            return
+        self._poll.modify(fd, select.POLLIN | (select.POLLOUT if link.waiting else 0))
 
     def _unlink(self) -> None:
         link, self.link = self.link, None
-        if link is not None:
-            fd = link.socket.fileno()
-            if fd >= 0:
+        if link is not None:  # which may be closed already, and its descriptor's number not known any more
+            for fd in [number for number, run in self._on.items() if run == self._peer]:
                 self._forget(fd)
-            else:
-                self._on = {n: run for n, run in self._on.items() if run != self._peer}
 
     def _lost(self, cause: str) -> None:
         link = self.link
@@ -339,18 +340,26 @@ class Process:
         self.session = Session(self.start.fuse, self.start.volumes, resend=again is not None, told=self._resends)
         self.primary = Primary(
             self.session, images, maps, flusher, self.generation,
-            store=self._noted, tell=self._tell, options=self.options,
+            store=self._noted, tell=self._tell, failed=self._failed, options=self.options,
         )  # fmt: skip
+        if again is None:
+            self.start.shared.failed = False
+        elif self.start.shared.failed:
+            self.primary.fail()
         if self.generation.shared:
             self.primary.mode = "frozen"  # the other may have the same: it must answer, or the agent say ``alone``
         if again is not None:
             self.primary.session_id = str(again.get("session", ""))
-            self._lost_at, self._lost_cause = time.monotonic(), "the volume process died"
+            if not self.primary.failing:
+                self._lost_at, self._lost_cause = time.monotonic(), "the volume process died"
         self._watch(self.session.fd, self._fuse)
 
+    def _failed(self) -> None:
+        self.start.shared.failed = True
+
     def _resends(self, can: bool) -> None:
-        self.start.resend.note(can)
-        if self.start.resend.can is False:
+        self.start.shared.learnt(can)
+        if self.start.shared.resends is False:
             self._tell("notice", OLD, {})
 
     def _noted(self, generation: Generation) -> None:
@@ -484,7 +493,7 @@ class Process:
         return {
             "role": "primary" if self.primary else "secondary" if self.secondary else "",
             "generation": self._present().as_dict(),
-            "resends": self.start.resend.can,
+            "resends": self.start.shared.resends,
             **(role.report() if role is not None else {}),
         }
 
@@ -524,6 +533,8 @@ class Process:
                 self.primary.fail()
                 self._unlink()
                 return
+            if self.primary.failing:
+                raise OSError(errno.EIO, "the disk of this server has refused data")
             if self.primary.mode == "frozen":
                 raise OSError(errno.EBUSY, "what is not acknowledged waits for the other server")
             for image in self.images:

@@ -9,7 +9,8 @@ image. It is answered when the secondary has acknowledged it. A flush is answere
 - ``synced``: both images are the same: answered when it is done on both;
 - ``frozen``: the secondary was lost: nothing is answered until the agent says ``alone``, or until it is back.
 
-Past the lease nothing is answered in any mode (``fenced``).
+Past the lease nothing is answered in any mode (``fenced``). When this server's disk has refused data that the
+secondary may have, or a flush, everything fails from there on (``failing``), and nothing more is sent.
 
 Invariant: no write or flush is answered in ``synced`` or ``frozen`` that the secondary has not; no write is answered
 alone before a generation of its own is stored.
@@ -60,6 +61,7 @@ class Primary:
 
     :param store: keeps a generation on stable storage.
     :param tell: tells the agent: kind, cause, data.
+    :param failed: is called when nothing may be acknowledged any more, before anything is answered so.
     """
 
     def __init__(
@@ -72,10 +74,12 @@ class Primary:
         *,
         store: Callable[[Generation], None],
         tell: Callable[[str, str, Mapping[str, Any]], None],
+        failed: Callable[[], None],
         options: Mapping[str, Any],
     ) -> None:
         self._session, self.images, self.maps, self.flusher = session, images, maps, flusher
         self.generation, self._store, self._tell, self._options = generation, store, tell, options
+        self._failed = failed
         self.mode = "alone"
         self.fenced = self.failing = False
         self.link: Link | None = None
@@ -206,14 +210,22 @@ class Primary:
             return
 
         def done(error: OSError | None) -> None:
+            if error is not None:
+                self._refused(flushes, error)
+                return
             for flush in flushes:
                 flush.here = True
-                if error is not None:
-                    self._broken(error)
-                    self._finish(flush, error.errno or errno.EIO)
             self._settle()
 
         self.flusher.flush([done])
+
+    def _refused(self, flushes: Sequence[Flush], error: OSError) -> None:
+        """What was written may be on no disk, and the kernel has forgotten it: nothing may follow it."""
+        if not self.failing:
+            self._broken(error)
+        for flush in flushes:
+            self._finish(flush, error.errno or errno.EIO)
+        self.fail()
 
     def _settle(self) -> None:
         """Answer the flushes that are done on both sides."""
@@ -256,8 +268,11 @@ class Primary:
     def alone(self, new: str) -> None:
         """Go on without the secondary; the generation is stored before anything is answered.
 
-        :raises OSError: the two are the same, or just becoming so again; ask anew when that is known.
+        :raises OSError: the two are the same, or just becoming so again; ask anew when that is known. Or this server's
+            disk has refused data: it is not the one to go on.
         """
+        if self.failing:
+            raise OSError(errno.EIO, "the disk of this server has refused data")
         if self.link is not None and (self._said or self.mode == "synced"):
             raise OSError(errno.EBUSY, "the secondary is there and has everything, or is just being told so")
         self.session_id = ""  # before it is stored: a process that follows this one must not resume
@@ -281,6 +296,7 @@ class Primary:
 
     def fail(self) -> None:
         """Everything that waits fails, and all that comes: this server gives the data up by force."""
+        self._failed()
         self.failing, self.fenced = True, False
         if self.link is not None:  # what waits to be sent lies in memory that is used again after the answer
             self.lost("the data are given up by force")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .request import VolumeFile
-from .resend import Resend
+from .shared import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Start:
     :param mounted: the keeper has mounted the volumes, so an earlier worker served them.
     :param volumes: as the client named them.
     :param options: what else the client wants the worker to know from its first instant on.
-    :param resend: what is known of the kernel; the worker notes there what it learns.
+    :param shared: what outlives a worker.
     """
 
     module: str
@@ -34,4 +34,4 @@ class Start:
     mounted: bool
     volumes: tuple[VolumeFile, ...]
     options: Mapping[str, Any]
-    resend: Resend = field(default_factory=Resend)
+    shared: Shared = field(default_factory=Shared)

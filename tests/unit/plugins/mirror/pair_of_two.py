@@ -5,6 +5,7 @@ Every page of 4 KiB holds the number of the write that made it, so what an image
 promised. A ``Pair`` checks with each answer and after each step that no promise is broken.
 """
 
+import errno
 import os
 import random
 import select
@@ -35,9 +36,10 @@ def content(version):
 class Disk(ImageFile):
     """An image that knows which pages a loss of power could still take back."""
 
-    def __init__(self, path, unsynced):
+    def __init__(self, path, unsynced, refuses):
         super().__init__(path)
         self.unsynced = unsynced  # page -> what is on the platter
+        self.refuses = refuses  # whether a flush fails
 
     def _touch(self, offset, size):
         for page in range(offset // PAGE, (offset + size + PAGE - 1) // PAGE):
@@ -57,6 +59,8 @@ class Disk(ImageFile):
         super().zero(offset, size)
 
     def sync(self):
+        if self.refuses():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync()
         self.unsynced.clear()
 
@@ -70,6 +74,8 @@ class Host:
         self.unsynced = {}
         self.image = self.map = self.flusher = self.worker = None
         self.remembered = ""  # the session, as session.json has it
+        self.refuses = False  # its disk fails each flush
+        self.failed = False  # and has said so: what workers share
         self.weak = False  # it lost power and may lack what was answered and not flushed
         self.events = []
 
@@ -78,7 +84,7 @@ class Host:
         path = self.folder / "v.img"
         if not path.exists():
             create(path, sizes[0])
-        self.image = Disk(path, self.unsynced)
+        self.image = Disk(path, self.unsynced, lambda: self.refuses)
         self.map = ZoneMap(self.folder / "v.map", self.image.size)
         self.flusher = Flusher([self.image])
         return [self.image], [self.map], self.flusher
@@ -93,6 +99,9 @@ class Host:
     def store(self, generation):
         store(self.folder, generation)
         self.remembered = self.worker.session_id if self.worker else ""
+
+    def fail(self):
+        self.failed = True
 
     def tell(self, kind, cause, data):
         self.events.append((kind, cause))
@@ -234,9 +243,11 @@ class Pair:
         host.store(generation)
         host.worker = Primary(
             self.kernel, images, maps, flusher, generation,
-            store=host.store, tell=host.tell, options={"sync": self.sync},
+            store=host.store, tell=host.tell, failed=host.fail, options={"sync": self.sync},
         )  # fmt: skip
         host.worker.session_id = session
+        if host.failed:
+            host.worker.fail()
         if generation.shared:
             host.worker.mode = "frozen"
 

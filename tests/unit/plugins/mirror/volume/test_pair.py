@@ -152,6 +152,41 @@ def test_what_is_given_up_by_force_is_not_sent(pair):
     assert pair.answers[-2:] == [("write", 5), ("read", 5)]
 
 
+@pytest.mark.parametrize("little", [8 << 20, -1], ids=["in place", "in the thread"])
+@pytest.mark.parametrize("mode", ["alone", "synced"])
+def test_a_flush_that_the_primarys_disk_refuses_is_the_last_word(pair, monkeypatch, mode, little):
+    """The kernel forgets what it could not write: a later flush would say that all is well."""
+    monkeypatch.setattr(flusher, "LITTLE", little)
+    if mode == "synced":
+        pair.synced()
+    pair.finish()
+    pair.answers.clear()
+    pair.first.refuses = True
+    pair.ask(("write", 3, 1), ("flush", 0, 0), ("flush", 0, 0))
+    pair.finish()
+    assert [error for kind, error in pair.answers if kind == "flush"] == [5, 5]
+    assert [kind for kind, _ in pair.first.events].count("failed") == 1
+    pair.first.refuses = False
+    pair.answers.clear()
+    pair.ask(("write", 4, 1), ("flush", 0, 0), ("read", 0, 1))
+    assert [error for _, error in pair.answers] == [5, 5, 5]
+    assert pair.primary.link is None
+    with pytest.raises(OSError, match="refused data"):
+        pair.alone()
+    pair.kill_primary()
+    pair.ask(("write", 4, 1))
+    assert pair.answers[-1] == ("write", 5)
+
+
+def test_a_flush_of_its_own_that_is_refused_is_the_last_word_too(pair):
+    pair.synced()
+    pair.ask(("write", 3, 1))
+    pair.first.refuses = True
+    pair.tick()
+    assert pair.primary.failing
+    assert pair.answers[-1] == ("write", 5)
+
+
 def test_nothing_is_answered_past_the_lease(pair):
     pair.synced()
     pair.answers.clear()
@@ -412,6 +447,55 @@ def test_no_history_breaks_a_promise(tmp_path_factory, steps, sync, little, seed
         pair.check()
         pair.check_equal()
         assert not pair.kernel.open, "never answered"
+    finally:
+        flusher.LITTLE = before
+        pair.close()
+
+
+AFTER = ["connect", "cut", "fence", "lift", "tick", "finish", "kill_primary", "alone"]
+LATER = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), ASKED),
+        st.tuples(st.just("pump"), st.integers(0, 1), st.sampled_from([50, 1 << 30])),
+        st.tuples(st.sampled_from(AFTER)),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS, LATER, st.sampled_from(["none", "second"]), st.sampled_from([8 << 20, -1]), st.integers(0, 9))
+def test_after_a_refused_flush_no_history_acknowledges_or_sends(tmp_path_factory, steps, later, sync, little, seed):
+    """And the secondary has all that was acknowledged before."""
+    before, flusher.LITTLE = flusher.LITTLE, little
+    pair = Pair(tmp_path_factory.mktemp("pair"), seed, sync)
+    try:
+        pair.synced()
+        for step in steps:
+            run(pair, step)
+        pair.synced()
+        pair.settle()
+        pair.first.refuses = True
+        pair.ask(("write", 1, 1), ("flush", 0, 0))
+        pair.finish()
+        assert pair.primary.failing
+        pair.pump(0)  # what had been sent before
+        pair.cut()
+        pair.first.refuses = False
+        pair.answers.clear()
+        there = (pair.second.folder / "v.img").read_bytes()
+        stored = pair.first.generation
+        for step in later:
+            if step == ("alone",):
+                with pytest.raises(OSError, match="refused data"):
+                    pair.alone()
+            else:
+                run(pair, step)
+        assert all(error for _, error in pair.answers), pair.answers
+        assert not pair.kernel.open, "never answered"
+        assert (pair.second.folder / "v.img").read_bytes() == there
+        assert pair.first.generation == stored
+        assert pair.take_over()
     finally:
         flusher.LITTLE = before
         pair.close()

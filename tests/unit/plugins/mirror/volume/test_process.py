@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from disks import MIB, PowerDisk
 from safekit_py.plugins.mirror.volume import image, system
 
 pytestmark = pytest.mark.lab
@@ -261,6 +262,38 @@ def test_a_full_disk_of_the_secondary_ejects_it(private, tmp_path):
         writing.result(LIMIT)
     finally:
         two.close()
+
+
+@pytest.mark.parametrize("kind", ["write", "flush"])
+def test_a_primary_whose_disk_refuses_acknowledges_nothing_more(private, tmp_path, kind):
+    """Not even when the disk works again, or when the process is killed and started again."""
+    (tmp_path / "A").mkdir()
+    with PowerDisk(tmp_path, 112 * MIB) as disk:
+        (tmp_path / "A/volumes").symlink_to(disk.path)
+        two = Two(tmp_path)
+        try:
+            two.synced()
+            two.write(20).result(LIMIT)
+            before = two.a.keeper.do("status")["worker"]
+            disk.fail(kind)
+            with pytest.raises(OSError, match="Input/output error"):
+                two.write(40).result(LIMIT)
+            assert two.a.worker.wait("failed")["data"]["errno"] != 0
+            disk.fail()
+            with pytest.raises(OSError, match="Input/output error"):
+                two.write(1).result(LIMIT)
+            assert two.a.keeper.do("status")["worker"] == before, "it lives, to say so"
+            there = (two.b.folder / "v.img").read_bytes()
+            two.a.kill_worker()
+            two.a.again()
+            with pytest.raises(OSError, match="Input/output error"):
+                two.write(1, flush=False).result(LIMIT)
+            assert "refused data" in two.a.worker.do("alone", new="d2")["error"]
+            assert "refused data" in two.a.worker.do("release")["error"]
+            assert (two.b.folder / "v.img").read_bytes() == there
+            assert two.b.worker.do("status")["ok"]["generation"]["uptodate"]
+        finally:
+            two.close()
 
 
 def test_what_is_said_without_the_key_ends_no_process(two):
