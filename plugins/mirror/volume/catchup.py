@@ -10,12 +10,12 @@ from __future__ import annotations
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import zstandard
 
-from .frames import Frame, Kind, head
+from .frames import Frame, Kind, WireError, head
 from .hashes import BLOCK, PIECE, WIDTH, data_from, different, digests, zeros
 from .image import ImageFile
 from .link import Link
@@ -122,7 +122,7 @@ class CatchUp:
             self._hashes(key, self._asked.pop(key), bytes(frame.payload))
         elif frame.kind is Kind.THERE and key in self._holes:
             count, first = self._holes.pop(key), frame.offset // ZONE
-            found = {first + zone for (zone,) in FAR.iter_unpack(bytes(frame.payload)) if zone < count}
+            found = {first + zone for zone in _numbers(FAR, frame.payload) if zone < count}
             self.done += count - len(found)
             again = [(frame.volume, zone) for zone in sorted(found)]
             self._there.update(again)
@@ -200,10 +200,16 @@ class CatchUp:
         }
 
 
+def _numbers(each: struct.Struct, payload: memoryview) -> Iterator[int]:
+    if len(payload) % each.size:
+        raise WireError("a list of numbers with a part of one")
+    return (number for (number,) in each.iter_unpack(payload))
+
+
 def fine(image: ImageFile, offset: int, payload: memoryview) -> bytes:
     """The secondary's answer to FINE."""
     found = []
-    for (block,) in NUMBER.iter_unpack(payload):
+    for block in _numbers(NUMBER, payload):
         at = offset + block * BLOCK
         if at < image.size:
             found.append(digests(image, at, min(BLOCK, image.size - at), PIECE))

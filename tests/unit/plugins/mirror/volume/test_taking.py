@@ -105,6 +105,17 @@ def test_whatever_a_primary_says_stays_within_the_image(tmp_path_factory, said):
     assert not Path("outside").exists()
 
 
+def test_a_list_that_ends_within_a_number_ends_the_connection(tmp_path):
+    server = Server(tmp_path)
+    try:
+        server.secondary.connected(Sink())
+        server.secondary.take_frames([hello()])
+        with pytest.raises(ConnectionError):
+            server.secondary.take_frames([Frame(Kind.FINE, 0, 0, 0, 0, memoryview(b"\0"))])
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("kind", [Kind.WRITE, Kind.DISCARD, Kind.ZERO, Kind.FILL, Kind.HOLE, Kind.ASK, Kind.HOLES])
 @pytest.mark.parametrize(("volume", "offset", "size"), [(1, 0, 4096), (0, SIZE, 4096), (0, SIZE - 4096, 8192)])
 def test_a_range_that_is_not_there_ends_the_connection(tmp_path, kind, volume, offset, size):
