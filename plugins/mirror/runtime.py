@@ -70,6 +70,7 @@ class MirrorRuntime:
         self.fullsync = False
         self._asked_swap = 0  # the other server's exchange that was begun last
         self.frozen = self.fenced = self.connected = self._failing = self._refused = False
+        self._unfit = ""  # why the primary's data cannot be taken here, when it failed for that
         self._settled = False
         self.leaving = True  # it holds neither address nor data
         self._fenced_at = 0  # monotonic nanoseconds
@@ -182,7 +183,7 @@ class MirrorRuntime:
         self.engine.guard(())
         await self._release()
         await self._give_back()
-        self.connected, self.leaving = False, True
+        self.connected, self.leaving, self._unfit = False, True, ""
         self._began = self.state if self.state is State.PRIM else None
         aside = decided is not None and decided.aside
         await self.engine.receive(fullsync=self.fullsync or (decided is not None and decided.fullsync), aside=aside)
@@ -321,8 +322,10 @@ class MirrorRuntime:
         elif event.kind == "fenced":
             self.fenced, self._fenced_at = True, time.monotonic_ns()
         elif event.kind == "failed":
+            data = event.data or {}
             self._failing, self.connected = True, False
-            self._refused = bool((event.data or {}).get("errno"))
+            self._refused = bool(data.get("errno"))
+            self._unfit = f"{event.cause} ({data['code']}): {data['remedy']}" if "code" in data else ""
         if event.kind != "progress":
             severity = Severity.INFO if event.kind in ("connected", "synced") else Severity.WARNING
             self.log(severity, f"replication: {event.kind} {event.cause}".rstrip())
@@ -410,7 +413,7 @@ class MirrorRuntime:
             return
         self._notice()
         decision = await self._decide(roles.react)
-        if decision.outdate and not self._outdated_for:
+        if decision.outdate and not self._outdated_for and not self._unfit:  # its stop lets the primary go on, too
             await self._outdate()
         if decision.goal is self.state:
             await self._lift()
@@ -421,7 +424,9 @@ class MirrorRuntime:
     async def _fail(self) -> None:
         """This server's own disk refuses the data, or the volume's processes are gone: they can be started again."""
         self._failing = False
-        if self.state is State.SECOND and self._refused:
+        if self.state is State.SECOND and self._unfit:  # its data stay what they are: they may be the newest
+            self.context.request("stop", "rfs", self._unfit, ())
+        elif self.state is State.SECOND and self._refused:
             try:
                 await self._outdate()
             except (SafekitError, OSError) as error:  # a server in STOP lets the primary go on, too

@@ -11,9 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import zstandard
+
+from safekit_py.api import Problem
 
 from .. import generation as gen
 from ..generation import Generation
@@ -55,7 +57,7 @@ class Secondary:
         self._seen = self._said = 0
         self.received = 0
         self.synced = False
-        self.broken = False  # the disk here refused something: nothing more is taken until the agent says so
+        self.broken = False  # the disk or the data here refuse: nothing more is taken until the agent says so
         self._zstd = zstandard.ZstdDecompressor()
 
     @property
@@ -175,8 +177,7 @@ class Secondary:
         relation = gen.compare(self.generation, theirs)
         allowed = relation.kind in ("none", "same", "theirs") or self._fullsync
         if not allowed and not (self._aside is not None and relation.kind == "diverged"):
-            self._eject(link, f"the data of the two servers are {relation.kind}")
-            return
+            self._refuse(link, relation.kind)
         resume = bool(said.get("session")) and said.get("session") == self.session_id
         if not resume:
             self.session_id = ""
@@ -278,19 +279,27 @@ class Secondary:
         self.generation = gen.outdated(self.generation)
         self._store(self.generation)
 
-    def _eject(self, link: Link, cause: str) -> None:
-        """This server cannot go on: it is not up to date from here on, and the primary must know."""
-        self.broken = broken = not cause.startswith("the data")
-        if self.generation.data and self.generation.uptodate and broken:
+    def _eject(self, link: Link, cause: str) -> NoReturn:
+        """The disk here refuses: this server is not up to date from here on, and the primary must know."""
+        if self.generation.data and self.generation.uptodate:
             try:
                 self.outdate()
             except OSError as error:
                 cause = f"{cause}; and that could not be noted: {error.strerror}"
+        self._part(link, cause, {"errno": errno.EIO})
+
+    def _refuse(self, link: Link, kind: str) -> NoReturn:
+        """The primary's data do not follow those of this server, which nobody has given up: they stay as they are."""
+        problem = _unfit(kind)
+        self._part(link, problem.message, {"code": problem.code, "remedy": problem.remedy})
+
+    def _part(self, link: Link, cause: str, data: Mapping[str, Any]) -> NoReturn:
+        self.broken = True
         try:
             link.say(Kind.EJECT, {"cause": cause})
             link.flush()
         finally:
-            self._tell("failed", cause, {"errno": errno.EIO})
+            self._tell("failed", cause, data)
         raise ConnectionError(cause)
 
     def lost(self, cause: str) -> None:
@@ -308,6 +317,16 @@ class Secondary:
             "marked": sum(len(each.marked) for each in self.maps) * ZONE,
             "received": self.received,
         }
+
+
+def _unfit(kind: str) -> Problem:
+    """Why data of the primary are not taken, by how this server's stand to them."""
+    remedy = "safekit-py secondforce -m NAME here takes the primary's; NAME is the module's"
+    if kind == "unrelated":
+        return Problem("volume.unrelated", "the data of this server and the primary's have nothing in common", remedy)
+    if kind == "diverged":
+        return Problem("volume.diverged", "this server and the primary have gone on without each other", remedy)
+    return Problem("volume.newer-here", "this server has newer data than the primary", remedy)
 
 
 def _has(fd: int, offset: int) -> bool:

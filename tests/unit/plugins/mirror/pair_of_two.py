@@ -77,7 +77,7 @@ class Host:
         self.refuses = False  # its disk fails each flush
         self.failed = False  # and has said so: what workers share
         self.weak = False  # it lost power and may lack what was answered and not flushed
-        self.events = []
+        self.events, self.said = [], {}
 
     def open(self, sizes):
         self.close()
@@ -105,6 +105,7 @@ class Host:
 
     def tell(self, kind, cause, data):
         self.events.append((kind, cause))
+        self.said = data
         if kind == "synced":
             self.remembered, self.weak = data["session"], False
 

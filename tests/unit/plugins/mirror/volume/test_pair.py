@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pair_of_two import PAGE, Pair, content
+from safekit_py.plugins.mirror.generation import Generation
 from safekit_py.plugins.mirror.volume import flusher, serving
 from safekit_py.plugins.mirror.volume.frames import HEAD
 
@@ -310,7 +311,36 @@ def test_a_secondary_with_newer_data_refuses(pair):
     pair.settle()
     assert pair.pipe is None
     assert pair.second.generation == before
-    assert any(kind == "failed" for kind, _ in pair.second.events)
+    assert [each for each in pair.second.events if each[0] == "failed"] == [
+        ("failed", "this server has newer data than the primary")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mine", "code"),
+    [
+        (Generation(data="feed", uptodate=True), "volume.unrelated"),
+        (Generation(data="feed", history=("d1",), uptodate=True), "volume.diverged"),
+        (Generation(data="feed", history=("d2", "d1"), uptodate=True), "volume.newer-here"),
+    ],
+)
+def test_data_that_do_not_follow_are_refused_with_their_reason_and_stay(pair, mine, code):
+    pair.synced()
+    pair.cut()
+    pair.alone()
+    pair.second.end()
+    pair.second.store(mine)
+    before = (pair.second.folder / "v.img").read_bytes()
+    pair.ask(("write", 3, 1))
+    pair.receive()
+    pair.connect()
+    pair.settle()
+    assert pair.pipe is None
+    assert pair.second.said["code"] == code
+    assert "errno" not in pair.second.said, "its disk is well"
+    assert pair.secondary.broken
+    assert pair.second.generation == mine
+    assert (pair.second.folder / "v.img").read_bytes() == before
 
 
 def test_a_secondary_whose_disk_refuses_ejects_itself(pair, monkeypatch):
