@@ -1,7 +1,8 @@
 """Checker ``<splitbrain>``: is this server cut off? It is when none of the witnesses answers an echo request.
 
 ``splitbrain.<ident>`` says whether a witness answers. ``splitbrain.uptodate`` is what the rule ``splitbrain_failure``
-looks at: whether this server may take the module over. In a module without roles every server may, so it stays up.
+looks at: whether this server may take the module over. It stays up: without roles every server may, and a mirror asks
+the hosts itself when it has to decide.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class UptodateChecker:
 
     async def run(self, report: Callable[[str, str], None]) -> None:
         """Say so, until cancelled."""
-        report(Status.UP, "every server may run a module without roles")
+        report(Status.UP, "without roles every server may; a mirror asks when it decides")
         await asyncio.Event().wait()
 
 

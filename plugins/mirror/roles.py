@@ -61,14 +61,15 @@ class Rules:
     :param isolation: what a secondary does that lost its primary without a witness: ``alone`` or ``wait``.
     :param node: the server that ``defaultprim`` names, or -1.
     :param failover: whether a secondary takes over by itself.
-    :param flushed: whether the secondary has on disk, not only in memory, what was acknowledged (``async="none"``).
+    :param provable: whether the witness's word that it knows of no newer data proves that there are none: it remembers
+        data, and a secondary has on disk, not only in memory, what was acknowledged (``async="none"``).
     """
 
     witness: bool = False
     isolation: str = "alone"
     node: int = -1
     failover: bool = True
-    flushed: bool = True
+    provable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _by_itself(me: Side, rules: Rules, granted: bool | None, *, silent: bool) ->
         return _wait("there are no data yet", "safekit-py prim on the server that has them, second on the other")
     if not mine.uptodate:
         return _wait("the data of this server are not up to date", "start the other server, or safekit-py primforce")
-    if mine.shared and rules.witness and rules.flushed:
+    if mine.shared and rules.witness and rules.provable:
         # The witness was told of newer data before anything was acknowledged with them; and what was acknowledged
         # before is on this disk, whatever has happened to this server's memory.
         return replace(_rise(me, rules, granted, "the witness knows of no newer data", new=True), known=True)
@@ -340,6 +341,13 @@ def _exchange(me: Side, peer: Side) -> Decision:
     if peer.began is State.PRIM and me.began is not State.PRIM:
         return Decision(State.PRIM, "the roles are exchanged")
     return _wait("both servers are secondary")
+
+
+def returns(me: Side, peer: Side | None, rules: Rules) -> bool:
+    """Whether a primary that has been alone gives its role to the server that ``defaultprim`` names."""
+    named = peer is not None and peer.node == rules.node and peer.state is State.SECOND and peer.generation.uptodate
+    ready = peer is not None and {me.readiness, peer.readiness} == {Readiness.READY}
+    return named and ready and rules.failover and me.state is State.PRIM and me.connected and not me.frozen
 
 
 def command(me: Side, peer: Side | None, verb: str) -> Decision:

@@ -151,7 +151,13 @@ class Grant:
 
 
 class WitnessClient(Protocol):
-    """Leases from a third machine: at most one server holds one, and only with the newest data."""
+    """What decides between two servers that have lost each other.
+
+    :ivar proves: whether what it grants is a lease: at most one server holds one, and only with the newest data. What
+        proves nothing may let both go on, and never grants with ``known``.
+    """
+
+    proves: bool
 
     async def acquire(self, data: str, previous: str, *, known: bool = False) -> Grant:
         """Take or renew the lease for these data. Granted when nobody else holds it, and when the newest data that

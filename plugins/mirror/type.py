@@ -10,6 +10,7 @@ from typing import Protocol
 
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, State
 
+from ..checkers.splitbrain_element import SplitbrainCheck
 from ..vip.model import Vip
 from . import check
 from .address import Addresses
@@ -17,9 +18,10 @@ from .heart import make as make_heart
 from .model import Heart, Rfs, Witness
 from .nodata import NoData
 from .runtime import MirrorRuntime
-from .seams import Engine
+from .seams import Engine, WitnessClient
 from .volume.block import BlockEngine
 from .witness.client import make as make_witness
+from .witness.ping import PingWitness
 
 NEEDED = {"mount": "mount", "losetup": "mount", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs"}
 
@@ -76,6 +78,14 @@ class MirrorType:
             engine=engine,
             heart=partial(make_heart, context, heart),
             addresses=Addresses(context, vip),
-            witness=make_witness(context, witness) if witness is not None else None,
+            witness=_witness(context, witness),
             witness_lease=witness.lease if witness is not None else 0.0,
         )
+
+
+def _witness(context: ModuleContext, witness: Witness | None) -> WitnessClient | None:
+    """What decides between two servers that have lost each other: a lease where there is one, else an echo."""
+    if witness is not None:
+        return make_witness(context, witness)
+    check: SplitbrainCheck | None = context.config.one("check/splitbrain")
+    return PingWitness(check) if check is not None else None

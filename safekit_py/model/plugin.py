@@ -89,6 +89,10 @@ async def _no_order(_verb: str, _cause: str) -> None:
     """Outside of a runner nobody carries an order out."""
 
 
+def _always() -> bool:
+    return True
+
+
 def _fine(_config: ModuleConfig) -> Iterable[Problem]:
     return ()
 
@@ -115,6 +119,7 @@ class ModuleContext:
     :param resources: every resource of this module and its value.
     :param order: carry out what a person orders (``start``, ``swap``, ``stopstart`` …): the verb and why. Returns when
         it is done; raises a SafekitError when it cannot be.
+    :param automatic: whether the module may act by itself: not while a person has switched failover off.
     """
 
     name: str
@@ -134,6 +139,7 @@ class ModuleContext:
     set_remote: Callable[[Mapping[str, str]], None] = _no_remote
     resources: Callable[[], Mapping[str, str]] = _no_resources
     order: Callable[[str, str], Awaitable[None]] = _no_order
+    automatic: Callable[[], bool] = _always
 
 
 class ModuleRuntime(Protocol):

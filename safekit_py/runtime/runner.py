@@ -97,6 +97,7 @@ class ModuleRunner:
             set_remote=self._set_remote,
             resources=lambda: {each.name: each.value for each in self.board.all()},
             order=self._order,
+            automatic=lambda: self.failover_on,
         )
         self.type: ModuleType = manager.module_types()[config.service.mode]
         self.runtime: ModuleRuntime = self.type.runtime(self.context)

@@ -92,6 +92,9 @@ def pids(farm, host, pattern):
 
 
 def kill(farm, host, numbers, signal="KILL"):
+    """Send a signal to each; at least one must be there still, for those after it may be its children."""
+    assert numbers, f"nothing to kill on {host}"
     command = ["kill", f"-{signal}", *map(str, numbers)]
     done = farm.lab.run(host, command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    gone = done.stderr.count("No such process")
+    assert done.returncode == 0 or gone == len(done.stderr.splitlines()) < len(numbers), done.stderr

@@ -68,6 +68,8 @@ class SafekitWitness:
     :param shared: gives the key that the witness has too.
     """
 
+    proves = True
+
     def __init__(self, witness: Witness, shared: Callable[[], bytes], cluster: str, module: str, server: str) -> None:
         self._address, self._lease = witness.addresses[0], round(witness.lease * 1e9)
         self._shared, self._cluster, self._module, self._server = shared, cluster, module, server

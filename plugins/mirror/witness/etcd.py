@@ -41,6 +41,8 @@ class _Found:
 class EtcdWitness:
     """A witness whose records are in etcd."""
 
+    proves = True
+
     def __init__(self, witness: Witness, cluster: str, module: str, server: str) -> None:
         options = dict(witness.options)
         self._http = Http(witness.addresses, options.get("ca", ""), options.get("cert", ""), options.get("keyfile", ""))

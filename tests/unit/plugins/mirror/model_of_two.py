@@ -41,6 +41,8 @@ class Server:
     silent: bool = False
     vouched: bool = False  # the other has said that it hears this one, less than a timeout ago
     step: int = 0  # of a resynchronisation: 1 begun, 2 the primary has noted that it shares
+    taking: tuple[Decision, str] | None = None  # it is becoming primary: the decision, and the identifier it begins
+    behind: bool = False  # it has heard of newer data since it was the same as the other
 
     @property
     def serves(self) -> bool:
@@ -121,7 +123,7 @@ class Model:
                 s = world.servers[holder]
                 # The holder renews while it lives and reaches the witness. Before the lease ends it fences itself,
                 # unless the other server's word lets it go on.
-                renews = s.up and not s.asleep and world.reach[holder] and s.serves
+                renews = s.up and not s.asleep and world.reach[holder] and (s.serves or s.taking)
                 if not renews and (not s.acknowledges or self._vouched(world, holder)):
                     yield "the lease ends", replace(world, holder=-1)
 
@@ -139,7 +141,7 @@ class Model:
         if spent := self._spend(world, 0):
             off = Server(generation=s.generation, image=s.image, up=False)
             yield f"crash {number}", spent.put(number, off)
-            if not s.asleep and s.serves:
+            if not s.asleep and (s.serves or s.taking):
                 yield f"sleep {number}", spent.with_(number, asleep=True)
         if s.asleep:
             yield f"wake {number}", world.with_(number, asleep=False, heard=STALE, silent=False)
@@ -150,7 +152,9 @@ class Model:
             yield f"the word to {number} ends", world.with_(number, vouched=False)
         if not s.asleep:
             yield from self._silence(world, number)
-            if s.heard != STALE:
+            if s.taking:
+                yield from self._take(world, number, *s.taking)
+            elif s.heard != STALE:
                 yield from self._think(world, number)
         if s.connected and not (other.up and all(world.links) and other.connected):
             yield f"link lost {number}", world.with_(number, connected=False, frozen=s.frozen or s.state is S.PRIM)
@@ -173,7 +177,11 @@ class Model:
             return
         said, hears = self.side(world, number), isinstance(s.heard, Side)
         if other.heard != said or hears != other.vouched:
-            yield f"beat {number}", world.with_(1 - number, heard=said, silent=False, vouched=hears)
+            behind = gen.compare(other.generation, s.generation).kind == "theirs"
+            yield (
+                f"beat {number}",
+                world.with_(1 - number, heard=said, silent=False, vouched=hears, behind=other.behind or behind),
+            )
 
     def _silence(self, world: World, number: int) -> Iterator[tuple[str, World]]:
         """The timeout passes: the other one is off, cut, or asleep; then its lease has ended before."""
@@ -214,7 +222,9 @@ class Model:
             yield f"resync shares {number}", shared.with_(1 - number, step=2)
         elif s.generation.shared:
             same = gen.synced(other.generation, s.generation)
-            done = world.with_(1 - number, generation=same, image=s.image, connected=True, step=0, outdated_for="")
+            done = world.with_(
+                1 - number, generation=same, image=s.image, connected=True, step=0, outdated_for="", behind=False
+            )
             yield f"resync ends {number}", done.with_(number, connected=True, frozen=False)
 
     def _acquire(self, world: World, number: int, data: str, previous: str, known: bool) -> tuple[bool, World]:
@@ -230,7 +240,8 @@ class Model:
         me = self.side(world, number)
         look = elect if s.state is S.WAIT else react
         decision = look(me, peer, self.rules, silent=s.silent, granted=None)
-        claim = (s.claim or 1 + number) if decision.claim else 0
+        rises = s.state not in SERVES and (decision.lease or decision.goal in SERVES)
+        claim = (s.claim or 1 + number) if decision.claim or rises else 0
         yields = peer.claim if peer is not None and decision.yields else 0
         world = world.with_(number, claim=claim, yields=yields)
         new = s.generation.data
@@ -260,27 +271,41 @@ class Model:
                 )
             return world.with_(number, state=goal)
         if goal in SERVES:
-            made = gen.promoted(s.generation)
-            if decision.new_data:
-                made = gen.alone(s.generation, new) if s.generation.data else gen.first(new)
-            self._check_rise(world, number, decision)
-            return world.with_(
-                number, state=goal, generation=made, leaving=False, claim=0, yields=0, wish="", outdated_for="",
-                frozen=False, fenced=False, connected=False, began=s.state if s.state is S.SECOND else S.ALONE, step=0,
-            )  # fmt: skip
+            return world.with_(number, taking=(decision, new))
         released = world.with_(
             number, state=goal, leaving=True, claim=0, yields=0, connected=False, frozen=False, fenced=False, step=0,
             generation=gen.demoted(s.generation), began=None,
         )  # fmt: skip
         return replace(released, holder=-1) if released.holder == number else released
 
-    def _check_rise(self, world: World, number: int, decision: Decision) -> None:
+    def _take(self, world: World, number: int, decision: Decision, new: str) -> Iterator[tuple[str, World]]:
+        """What was decided is done; or it is not, for something has failed, and the right to it is given back."""
+        s = world.servers[number]
+        self._check_rise(world, number)
+        made = gen.promoted(s.generation)
+        if decision.new_data:
+            made = gen.alone(s.generation, new) if s.generation.data else gen.first(new)
+        may = not self.rules.witness or world.holder == number or self._vouched(world, number)
+        yield (
+            f"take {number}: {decision.goal}",
+            world.with_(
+                number, state=decision.goal, generation=made, leaving=False, claim=0, yields=0, wish="",
+                outdated_for="", frozen=False, fenced=not may, connected=False,
+                began=s.state if s.state is S.SECOND else S.ALONE, step=0, taking=None, behind=False,
+            ),
+        )  # fmt: skip
+        given = world.with_(number, state=S.WAIT, taking=None, claim=0, yields=0, began=None, step=0)
+        yield f"give up {number}", replace(given, holder=-1) if given.holder == number else given
+
+    def _check_rise(self, world: World, number: int) -> None:
         """What a server must have that becomes primary by itself."""
         s = world.servers[number]
         if s.wish:
             return
         if not s.generation.uptodate:
             self.found.append(f"server {number} becomes primary and is not up to date")
+        if s.behind:
+            self.found.append(f"server {number} becomes primary and has heard of newer data")
         safe = self.rules.witness or self.rules.isolation == "wait"
         lost = [w for w in world.acknowledged if w not in s.image]
         if lost and safe:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation, compare
-from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, command, elect, react
+from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, command, elect, react, returns
 
 from safekit_py.api import Readiness, State, StateError
 
@@ -58,6 +58,11 @@ def test_the_witness_must_know_of_data_before_it_lets_shared_ones_rise():
     assert not elect(waiting(WENT), None, WITNESS, silent=True, granted=None).known
 
 
+def test_a_witness_that_proves_nothing_is_not_asked_about_shared_data():
+    found = elect(waiting(TWO), None, Rules(witness=True, provable=False), silent=True, granted=None)
+    assert (found.goal, found.lease) == (S.WAIT, False)
+
+
 WISHES = [
     (NONE, "prim", S.ALONE), (ONE, "prim", S.ALONE), (gen.outdated(ONE), "prim", S.WAIT),
     (gen.outdated(ONE), "primforce", S.ALONE), (WENT, "second", S.WAIT),
@@ -89,6 +94,15 @@ def test_a_server_that_starts_and_finds_a_primary(mine, theirs, goal, aside, ful
     assert (found.goal, found.aside, found.fullsync) == (goal, aside, full)
     if goal is S.WAIT:
         assert "fullsync" in found.remedy
+
+
+def test_a_server_that_finds_a_primary_with_newer_data_notes_at_once_that_it_is_outdated():
+    """The primary may die before the first byte of the resynchronisation: its data are newer all the same."""
+    for mine, theirs, outdate in ((TWO, WENT, True), (OTHER, WENT, True), (TWO, ONE, False), (NONE, ONE, False)):
+        found = elect(waiting(mine), side(1, S.ALONE, theirs), PLAIN, silent=False, granted=None)
+        assert (found.goal, found.outdate) == (S.SECOND, outdate)
+    after = gen.outdated(TWO)
+    assert elect(waiting(after), None, PLAIN, silent=True, granted=None).goal is S.WAIT
 
 
 def test_a_person_can_give_up_what_is_newer_and_it_is_kept_aside():
@@ -243,6 +257,21 @@ def test_alone_that_is_fenced_asks_the_witness_again():
     assert react(fenced, None, WITNESS, silent=True, granted=None).lease
     assert react(fenced, None, WITNESS, silent=True, granted=False).goal is S.WAIT
     assert react(fenced, None, WITNESS, silent=True, granted=True).goal is S.ALONE
+
+
+def test_a_primary_that_was_alone_gives_its_role_to_the_server_that_defaultprim_names():
+    named, both = Rules(node=1), {"connected": True}
+    me, peer = side(0, S.PRIM, ONE, **both), side(1, S.SECOND, TWO, **both)
+    assert returns(me, peer, named)
+    assert not returns(me, peer, Rules(node=0))
+    assert not returns(me, peer, PLAIN)
+    assert not returns(me, peer, Rules(node=1, failover=False))
+    assert not returns(me, None, named)
+    assert not returns(replace(me, state=S.ALONE), peer, named)
+    assert not returns(replace(me, connected=False), peer, named)
+    assert not returns(replace(me, frozen=True), peer, named)
+    assert not returns(me, replace(peer, readiness=Readiness.TRANSIENT), named)
+    assert not returns(me, replace(peer, generation=gen.outdated(TWO)), named)
 
 
 def test_an_exchange_of_roles():
