@@ -34,6 +34,9 @@ class RoleChange:
         new = module.new if decided is not None and decided.new_data else ""
         module.began = module.state if module.state in (State.PRIM, State.SECOND) else State.ALONE
         await module.engine.release()
+        last = module.peer.side.generation if module.peer is not None else None
+        if why := roles.refusal(module.me(), module.side(), last):
+            raise _not_agreed(why)
         module.frozen = module.fenced = module.failing = module.connected = False
         module.leaving, module.outdated_for = False, ""
         module.lost_at = time.monotonic_ns()
@@ -68,7 +71,7 @@ class RoleChange:
                 return
             if decision.goal is not State.PRIM:
                 await module.engine.release(force=True)
-                raise StateError(Problem("mirror.not-agreed", f"it cannot be primary: {decision.reason}", "start it"))
+                raise _not_agreed(decision.reason)
             await asyncio.sleep(module.config.pulse)
         module.frozen = False
 
@@ -116,3 +119,7 @@ class RoleChange:
         await module.engine.alone(module.new)
         module.new, module.frozen = "", False
         return True
+
+
+def _not_agreed(why: str) -> StateError:
+    return StateError(Problem("mirror.not-agreed", f"it cannot be primary: {why}", "start it"))

@@ -273,7 +273,7 @@ def react(me: Side, peer: Side | None, rules: Rules, *, silent: bool, granted: b
         if not kept:
             return _wait("both servers are primary: this one gives way")
         return Decision(me.state, "both servers are primary: the other one gives way")
-    if me.state is State.ALONE:
+    if me.state is State.ALONE and not (me.frozen and me.generation.shared):
         return _as_alone(me, rules, granted)
     if not me.frozen or me.connected:
         return Decision(State.PRIM, "")
@@ -312,7 +312,8 @@ def _as_second(me: Side, peer: Side | None, rules: Rules, granted: bool | None, 
             return _wait('the primary is lost, and isolation="wait"', remedy)
         return _take_over(me, rules, granted, "the primary is lost")
     if peer.state in SERVES:
-        return Decision(State.SECOND, "", outdate=fit and peer.frozen and not me.connected)
+        gone_on = compare(me.generation, peer.generation).kind == "theirs"
+        return Decision(State.SECOND, "", outdate=fit and (gone_on or (peer.frozen and not me.connected)))
     if not peer.leaving:
         return Decision(State.SECOND, "the other server is giving the data up")
     if peer.state is State.SECOND:
@@ -341,6 +342,24 @@ def _exchange(me: Side, peer: Side) -> Decision:
     if peer.began is State.PRIM and me.began is not State.PRIM:
         return Decision(State.PRIM, "the roles are exchanged")
     return _wait("both servers are secondary")
+
+
+def refusal(me: Side, peer: Side | None, last: Generation | None) -> str:
+    """Why a server that has decided to become primary must not any more, in words; looked at just before it does.
+
+    Scripts may have run since. The other server may have come back meanwhile, and begun to change the data here.
+
+    :param last: what the other server had when it was heard last, however long ago: newer data do not become older.
+    """
+    if peer is not None and peer.state in SERVES:
+        return "the other server is primary"
+    if me.wish or not me.generation.data:
+        return ""
+    if not me.generation.uptodate:
+        return "the data of this server have begun to be replaced by the other's"
+    if last is not None and compare(me.generation, last).kind == "theirs":
+        return "the other server has newer data"
+    return ""
 
 
 def returns(me: Side, peer: Side | None, rules: Rules) -> bool:

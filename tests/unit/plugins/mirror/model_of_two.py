@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation
-from safekit_py.plugins.mirror.roles import SERVES, Decision, Rules, Side, elect, react
+from safekit_py.plugins.mirror.roles import SERVES, Decision, Rules, Side, elect, react, refusal
 
 from safekit_py.api import Readiness, State
 
@@ -42,6 +42,7 @@ class Server:
     vouched: bool = False  # the other has said that it hears this one, less than a timeout ago
     step: int = 0  # of a resynchronisation: 1 begun, 2 the primary has noted that it shares
     taking: tuple[Decision, str] | None = None  # it is becoming primary: the decision, and the identifier it begins
+    last: Generation | None = None  # what the other had when it was heard last
     behind: bool = False  # it has heard of newer data since it was the same as the other
 
     @property
@@ -157,7 +158,7 @@ class Model:
             elif s.heard != STALE:
                 yield from self._think(world, number)
         if s.connected and not (other.up and all(world.links) and other.connected):
-            yield f"link lost {number}", world.with_(number, connected=False, frozen=s.frozen or s.state is S.PRIM)
+            yield f"link lost {number}", world.with_(number, connected=False, frozen=s.frozen or s.serves)
         elif s.connected and not s.asleep and s.fenced:
             yield f"link closed {number}", world.with_(number, connected=False, frozen=True)
         if s.acknowledges:
@@ -180,7 +181,14 @@ class Model:
             behind = gen.compare(other.generation, s.generation).kind == "theirs"
             yield (
                 f"beat {number}",
-                world.with_(1 - number, heard=said, silent=False, vouched=hears, behind=other.behind or behind),
+                world.with_(
+                    1 - number,
+                    heard=said,
+                    silent=False,
+                    vouched=hears,
+                    behind=other.behind or behind,
+                    last=s.generation,
+                ),
             )
 
     def _silence(self, world: World, number: int) -> Iterator[tuple[str, World]]:
@@ -281,6 +289,10 @@ class Model:
     def _take(self, world: World, number: int, decision: Decision, new: str) -> Iterator[tuple[str, World]]:
         """What was decided is done; or it is not, for something has failed, and the right to it is given back."""
         s = world.servers[number]
+        given = world.with_(number, state=S.WAIT, taking=None, claim=0, yields=0, began=None, step=0)
+        yield f"give up {number}", replace(given, holder=-1) if given.holder == number else given
+        if refusal(self.side(world, number), s.heard if isinstance(s.heard, Side) else None, s.last):
+            return
         self._check_rise(world, number)
         made = gen.promoted(s.generation)
         if decision.new_data:
@@ -294,8 +306,6 @@ class Model:
                 began=s.state if s.state is S.SECOND else S.ALONE, step=0, taking=None, behind=False,
             ),
         )  # fmt: skip
-        given = world.with_(number, state=S.WAIT, taking=None, claim=0, yields=0, began=None, step=0)
-        yield f"give up {number}", replace(given, holder=-1) if given.holder == number else given
 
     def _check_rise(self, world: World, number: int) -> None:
         """What a server must have that becomes primary by itself."""

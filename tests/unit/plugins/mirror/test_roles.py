@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation, compare
-from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, command, elect, react, returns
+from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, command, elect, react, refusal, returns
 
 from safekit_py.api import Readiness, State, StateError
 
@@ -257,6 +257,40 @@ def test_alone_that_is_fenced_asks_the_witness_again():
     assert react(fenced, None, WITNESS, silent=True, granted=None).lease
     assert react(fenced, None, WITNESS, silent=True, granted=False).goal is S.WAIT
     assert react(fenced, None, WITNESS, silent=True, granted=True).goal is S.ALONE
+
+
+REFUSED = [
+    # itself, the other, what the other had when it was heard last -> whether it may still become primary
+    (side(1, S.SECOND, TWO), None, ONE, True),
+    (side(1, S.SECOND, TWO), None, None, True),
+    (side(1, S.SECOND, TWO), side(0, S.ALONE, ONE), ONE, False),
+    (side(1, S.SECOND, gen.resyncing(TWO)), None, ONE, False),
+    (side(1, S.SECOND, TWO), None, WENT, False),
+    (side(1, S.SECOND, TWO), side(0, S.WAIT, WENT), WENT, False),
+    (waiting(gen.outdated(TWO), 1, wish="primforce"), None, WENT, True),
+    (waiting(gen.outdated(TWO), 1, wish="primforce"), side(0, S.PRIM, ONE), ONE, False),
+    (waiting(NONE, wish="prim"), None, None, True),
+]
+
+
+@pytest.mark.parametrize(("me", "peer", "last", "may"), REFUSED)
+def test_what_was_decided_is_looked_at_again_before_it_is_done(me, peer, last, may):
+    assert (refusal(me, peer, last) == "") is may
+
+
+def test_a_secondary_notes_that_it_is_outdated_when_its_primary_has_gone_on():
+    """Also while its connection still looks whole: one direction alone may be cut."""
+    found = react(side(1, S.SECOND, TWO, connected=True), side(0, S.ALONE, WENT), PLAIN, silent=False, granted=None)
+    assert (found.goal, found.outdate) == (S.SECOND, True)
+
+
+def test_an_alone_server_that_lost_the_secondary_it_had_just_made_the_same_goes_on_with_new_data():
+    """It is not PRIM yet: between the end of the resynchronisation and that state the link was lost."""
+    me = side(0, S.ALONE, ONE, frozen=True)
+    found = react(me, None, PLAIN, silent=True, granted=None)
+    assert (found.goal, found.new_data) == (S.ALONE, True)
+    assert react(me, None, WITNESS, silent=True, granted=None).lease
+    assert react(me, side(1, S.SECOND, TWO), PLAIN, silent=False, granted=None).goal is S.PRIM
 
 
 def test_a_primary_that_was_alone_gives_its_role_to_the_server_that_defaultprim_names():
