@@ -38,6 +38,7 @@ from .store import known, store
 from .taking import Secondary
 from .zones import ZoneMap
 
+WAKEFUL = 0.0003  # seconds: fdatasync on both servers was measured 1.4 times as often a second with it
 TICK = 0.05  # seconds between two looks at the time
 GRACE = 0.7  # seconds that a connection may be away before the agent is told: a process that died comes back in less
 AGAIN, LONGEST = 0.1, 2.0  # seconds between two attempts to connect; more after each resynchronisation that breaks off
@@ -72,6 +73,7 @@ class Process:
         self._callers: dict[int, tuple[socket.socket, bytes]] = {}
         self._door: Door | None = None
         self._connect_at = self._ticked = 0.0
+        self._awake = False  # something has just happened
         self._lost_at: float | None = None  # when the connection went, until the agent is told
         self._lost_cause = ""
         self._pause = AGAIN  # until the next attempt to connect
@@ -87,12 +89,30 @@ class Process:
             self._resume()
         while True:
             busy = self.primary is not None and self.primary.busy
-            for fd, event in self._poll.poll(0 if busy else TICK * 1000):
+            events = self._wait(busy=busy)
+            for fd, event in events:
                 if fd in self._on:
                     self._on[fd](event)
             now = time.monotonic()
             if busy or now - self._ticked >= TICK:
                 self._tick(now)
+
+    def _wait(self, *, busy: bool) -> list[tuple[int, int]]:
+        """What has happened. After something did, it looks again and again for a moment before it sleeps.
+
+        Most work is a chain of small steps here, there and in the kernel; to wake up a sleeping processor for each of
+        them would take longer than the steps do.
+        """
+        events = self._poll.poll(0)
+        if not events and self._awake:
+            end = time.monotonic() + WAKEFUL
+            while not events and time.monotonic() < end:
+                os.sched_yield()  # whoever has work goes first
+                events = self._poll.poll(0)
+        if not events and not busy:
+            events = self._poll.poll(TICK * 1000)
+        self._awake = bool(events)
+        return events
 
     def _watch(self, fd: int, run: Callable[[int], None], events: int = select.POLLIN) -> None:
         self._on[fd] = run

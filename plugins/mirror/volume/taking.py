@@ -55,6 +55,7 @@ class Secondary:
         self.session_id = ""
         self._sync = "none"
         self._seen = self._said = 0
+        self._flushes, self._to_disk = 0, False  # of what came together: the last flush's number
         self.received = 0
         self.synced = False
         self.broken = False  # the disk or the data here refuse: nothing more is taken until the agent says so
@@ -80,6 +81,7 @@ class Secondary:
         """
         link = self.link
         assert link is not None
+        self._flushes, self._to_disk = 0, False
         for frame in frames:
             try:
                 self._take(link, frame)
@@ -87,6 +89,8 @@ class Secondary:
                 if isinstance(error, ConnectionError):
                     raise
                 self._eject(link, f"{error.strerror or error}")
+        if self._flushes:
+            self._flush(link, self._flushes, disk=self._to_disk)
         if self._seen > self._said:
             self._said = self._seen
             link.frame(Kind.ACK, number=self._seen)
@@ -106,7 +110,9 @@ class Secondary:
                 self._wrote(frame.volume, 0)
             self._seen = max(self._seen, frame.number)
         elif kind is Kind.FLUSH:
-            self._flush(link, frame.number, disk=bool(frame.size) or self._sync != "second")
+            # One for all that came together, after all that came with them.
+            self._flushes = frame.number
+            self._to_disk = self._to_disk or bool(frame.size) or self._sync != "second"
         elif kind in (Kind.ASK, Kind.HOLES, Kind.FINE):
             self._compare(link, frame)
         elif kind in (Kind.FILL, Kind.FILL_ZSTD, Kind.HOLE):
@@ -153,8 +159,7 @@ class Secondary:
     def _flush(self, link: Link, number: int, *, disk: bool) -> None:
         self._seen = max(self._seen, number)
         if not disk:
-            link.frame(Kind.FLUSHED, number=number)
-            link.flush()
+            self._flushed(link, number)
 
         def done(error: OSError | None) -> None:
             if self.link is not link:
@@ -162,11 +167,15 @@ class Secondary:
             if error is not None:
                 self._eject(link, f"{error.strerror or error}")
             elif disk:
-                link.frame(Kind.FLUSHED, number=number)
-                link.flush()
+                self._flushed(link, number)
 
         if self.flusher is not None:
             self.flusher.flush([done])
+
+    def _flushed(self, link: Link, number: int) -> None:
+        self._said = max(self._said, number)  # it says that everything before it was taken, too
+        link.frame(Kind.FLUSHED, number=number)
+        link.flush()
 
     # --- resynchronisation ----------------------------------------------------------------------
 
