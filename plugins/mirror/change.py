@@ -116,7 +116,10 @@ class RoleChange:
         side = replace(module.me(), state=State.PRIM, frozen=True, connected=False)
         if (await module.mind.decide(roles.react, side)).goal is not State.ALONE:
             return False
-        await module.engine.alone(module.new)
+        try:
+            await module.engine.alone(module.new)
+        except SafekitError:  # the disk here has refused data, or the other server has just come back
+            return False
         module.new, module.frozen = "", False
         return True
 
