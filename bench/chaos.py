@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.console import Console
 from rich.table import Table
+from shared import mirrored
 
-from safekit_py.bundle.install import shipped
 from safekit_py.lab import Lab
 from safekit_py.lab.demo import VIP
 from safekit_py.lab.demo_mirror import MODULE, MirrorDemo
@@ -155,26 +154,12 @@ class Chaos:
 
 def set_up(lab: Lab, demo: MirrorDemo) -> subprocess.Popen[bytes]:
     """The module on both servers, with the witness on the client host; primary and secondary are there."""
-    one, two = demo.servers
-    folder = lab.root("client1") / MODULE
-    shutil.copytree(next(each.folder for each in shipped() if each.name == MODULE), folder)
-    file = folder / "conf/userconfig.xml"
-    text = file.read_text()
     added = f'{BESIDE}\n<witness kind="safekit" addr="{WITNESS}" lease="2s"/>'
-    for old, new in (("<heart>", HEART), (BESIDE, added), ('maxloop="3"', 'maxloop="1000"')):
-        if text.count(old) != 1:
-            raise SystemExit(f"{old} stands {text.count(old)} times in the module's form")
-        text = text.replace(old, new)
-    file.write_text(text)
-    demo.set_up(str(folder))
-    key = lab.root(one) / "var/lib/safekit/cluster/cluster.key"
+    mirrored.install(lab, demo, {"<heart>": HEART, BESIDE: added, 'maxloop="3"': 'maxloop="1000"'})
+    key = lab.root(demo.servers[0]) / "var/lib/safekit/cluster/cluster.key"
     argv = ["safekit-py", "witness", "--listen", WITNESS, "--key", str(key), "--state", str(lab.root("client1") / "w")]
     witness = lab.popen("client1", argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    demo.command(one, "prim", MODULE, "--yes")
-    demo.wait(f"{one}: {MODULE}", "ALONE Ready", lambda: demo.state(one))
-    demo.open_to_clients(one)
-    demo.command(two, "second", MODULE, "--yes")
-    demo.roles(one, two)
+    mirrored.start(demo)
     return witness
 
 

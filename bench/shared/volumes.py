@@ -139,7 +139,8 @@ class Volume:
         port = 10_000 + 2 * (os.getpid() % 10_000) if peer else 1
         ends = [["127.0.0.1", port], ["127.0.0.1", port + 1]]
         until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + DAY
-        self._workers = []
+        self._workers: list[Worker] = []
+        self._parted = 0
         for number in range(2 if peer else 1):
             me, other = f"server{number + 1}", f"server{2 - number}"
             options = {"key": str(key), "me": me, "peer": other, "address": ends[number],
@@ -159,8 +160,21 @@ class Volume:
             self.close()
             raise
 
+    def part(self) -> None:
+        """The secondary goes; the primary goes on without it."""
+        self._workers[1].order("release")
+        while self.primary.order("status").get("mode") == "synced":
+            time.sleep(0.05)
+        self._parted += 1
+        self.primary.order("alone", new=f"bench{self._parted}")
+
+    def join(self) -> None:
+        """The secondary comes back; returns when both are the same."""
+        self._workers[1].order("receive")
+        self._until_synced()
+
     def _until_synced(self) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while self.primary.order("status").get("mode") != "synced":
             if time.monotonic() > end:
                 raise SystemExit(f"not the same: {[each.order('status') for each in self._workers]}")

@@ -82,6 +82,8 @@ class Mind:
             # been asleep meanwhile, and must not take its return for a reason to go on.
             if module.decided is not None and module.state in ROLES:
                 module.context.change(module.decided.goal, module.decided.reason)
+        elif module.state in ROLES and module.decided is not None and module.decided.goal is State.WAIT:
+            module.context.change(State.WAIT, module.decided.reason)  # the address is gone: no way back
         elif module.state in ROLES:
             await self._react()
         elif module.leaving and module.decided is None:
@@ -121,7 +123,10 @@ class Mind:
             await self._fail()
             return
         self._notice()
+        state = module.state
         decision = await self.decide(roles.react)
+        if module.state is not state:
+            return  # a witness may take long to answer
         if decision.outdate and not module.outdated_for:
             await self.outdate()
         if decision.goal is module.state:

@@ -235,6 +235,8 @@ class MirrorRuntime:
             self.frozen = not self.leaving and bool((event.data or {}).get("frozen", self.state is State.PRIM))
         elif event.kind == "fenced":
             self.fenced, self.fenced_at = True, time.monotonic_ns()
+            if self.connected:  # it has let the secondary go, too
+                self.connected, self.frozen, self.lost_at = False, True, self.fenced_at
         elif event.kind == "failed":
             self.failing, self.connected = True, False
             self.refused = bool((event.data or {}).get("errno"))

@@ -60,10 +60,8 @@ class Verdict:
 
 
 def gaps(times: Iterable[float], begin: float, end: float) -> list[Gap]:
-    """The times without an acknowledgement of at least ``GAP`` seconds between ``begin`` and ``end``."""
-    instants = [begin, *sorted(times), end]
-    pairs = itertools.pairwise(instants)
-    return [Gap(a, b - a) for a, b in pairs if b - a >= GAP]
+    """All times without an acknowledgement between ``begin`` and ``end``."""
+    return [Gap(a, b - a) for a, b in itertools.pairwise([begin, *sorted(times), end])]
 
 
 def compare(record: Iterable[str], there: Counter[int]) -> Verdict:
@@ -126,7 +124,7 @@ class Ledger:
             "acknowledged": len(self.times),
             "rate": len(self.times) / (end - begin),
             "longest": longest,
-            "gaps": [asdict(each) for each in found],
+            "gaps": [asdict(each) for each in found if each.took >= GAP],
             "troubles": dict(self.troubles),
         }
 
