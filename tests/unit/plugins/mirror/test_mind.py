@@ -1,0 +1,114 @@
+"""The mind: what was true when a witness was asked need not be true any more when it answers."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from safekit_py.plugins.mirror import generation as gen
+from safekit_py.plugins.mirror.lease import Lease
+from safekit_py.plugins.mirror.mind import Mind
+from safekit_py.plugins.mirror.roles import Decision, Rules, Side
+from safekit_py.plugins.mirror.seams import Grant
+
+from safekit_py.api import Readiness, State
+
+ONE = gen.sharing(gen.first("d1"))
+
+
+class Slow:
+    """A witness that grants when it is let, and tells what it was asked."""
+
+    proves = True
+
+    def __init__(self):
+        self.may, self.asked, self.released = asyncio.Event(), [], 0
+
+    async def acquire(self, data, previous, *, known=False):
+        self.asked.append(data)
+        await self.may.wait()
+        return Grant(granted=True, until=1 << 62)
+
+    async def release(self):
+        self.released += 1
+
+
+class Module:
+    """As much of a module at work as the mind looks at: a fenced primary that has lost its secondary."""
+
+    def __init__(self, witness):
+        self.done = []
+        self.lease = Lease(witness, 2.0, 1.0)
+        self.engine = SimpleNamespace(
+            generation=lambda: ONE, replicates=True, alone=self._does("alone"), release=self._does("release")
+        )
+        self.addresses = SimpleNamespace(up=self._does("up"), down=self._does("down"), announce=lambda: None)
+        self.context = SimpleNamespace(change=lambda state, _: self.done.append(state), set_resource=lambda *_: None)
+        self.state, self.readiness = State.PRIM, Readiness.READY
+        self.fenced = self.frozen = self.silent = True
+        self.connected = self.failing = self.refused = self.leaving = False
+        self.election = self.decided = self.began = self.peer = self.link = None
+        self.new = self.said = self.outdated_for = ""
+        self.claim = self.yields = 0
+        self.fenced_at = 0
+        self.rules = Rules(witness=True)
+
+    def _does(self, what):
+        async def do(*_, **__):
+            self.done.append(what)
+
+        return do
+
+    def me(self):
+        return Side(0, self.state, self.readiness, ONE, True, self.frozen, self.connected, self.leaving)
+
+    def side(self):
+        return None
+
+    def say(self):
+        """Nobody listens."""
+
+    def show(self):
+        """Nobody looks."""
+
+    def renew(self):
+        self.done.append("renew")
+
+    def may_until(self):
+        return self.lease.until(None, None)
+
+    def log(self, *_):
+        """Nobody reads."""
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_an_answer_that_comes_after_the_module_has_left_its_role_changes_nothing(stays):
+    """Else the address would stand on a server that waits."""
+
+    async def play():
+        witness = Slow()
+        module = Module(witness)
+        task = asyncio.create_task(Mind(module)._think())
+        while not witness.asked:
+            await asyncio.sleep(0)
+        if not stays:
+            module.state = State.WAIT
+        witness.may.set()
+        await task
+        return module.done
+
+    done = asyncio.run(play())
+    assert ("up" in done) is stays
+    assert ("alone" in done) is stays
+
+
+def test_a_primary_that_gives_way_is_not_asked_again():
+    """Its address is gone already: only the change to WAIT is asked for again, until it is made."""
+
+    async def play():
+        witness = Slow()
+        module = Module(witness)
+        module.decided = Decision(State.WAIT, "the witness does not let it go on")
+        await Mind(module)._think()
+        return module.done, witness.asked
+
+    assert asyncio.run(play()) == ([State.WAIT], [])
