@@ -139,7 +139,9 @@ class Mind:
         """This server's own disk refuses the data, or the volume's processes are gone: they can be started again."""
         module = self._module
         module.failing = False
-        if module.state is State.SECOND and module.refused:
+        if module.state is State.SECOND and module.unfit:  # its data stay what they are: they may be the newest
+            module.context.request("stop", "rfs", module.unfit, ())
+        elif module.state is State.SECOND and module.refused:
             try:
                 await self.outdate()
             except (SafekitError, OSError) as error:  # a server in STOP lets the primary go on, too

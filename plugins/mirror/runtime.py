@@ -66,6 +66,7 @@ class MirrorRuntime:
         self.wish, self.swaps = "", 0
         self.fullsync = False
         self.frozen = self.fenced = self.connected = self.failing = self.refused = False
+        self.unfit = ""  # why the primary's data cannot be taken here, when it failed for that
         self._settled = False
         self.leaving = True  # it holds neither address nor data
         self.fenced_at = 0  # monotonic nanoseconds
@@ -238,8 +239,10 @@ class MirrorRuntime:
             if self.connected:  # it has let the secondary go, too
                 self.connected, self.frozen, self.lost_at = False, True, self.fenced_at
         elif event.kind == "failed":
+            data = event.data or {}
             self.failing, self.connected = True, False
-            self.refused = bool((event.data or {}).get("errno"))
+            self.refused = bool(data.get("errno"))
+            self.unfit = f"{event.cause} ({data['code']}): {data['remedy']}" if "code" in data else ""
         if event.kind != "progress":
             severity = Severity.INFO if event.kind in ("connected", "synced") else Severity.WARNING
             self.log(severity, f"replication: {event.kind} {event.cause}".rstrip())
