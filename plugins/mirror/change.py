@@ -82,7 +82,7 @@ class RoleChange:
         module.engine.guard(())
         await self.release()
         await module.lease.give_back()
-        module.connected, module.leaving = False, True
+        module.connected, module.leaving, module.unfit = False, True, ""
         module.began = module.state if module.state is State.PRIM else None
         aside = decided is not None and decided.aside
         await module.engine.receive(fullsync=module.fullsync or (decided is not None and decided.fullsync), aside=aside)

@@ -127,7 +127,7 @@ class Mind:
         decision = await self.decide(roles.react)
         if module.state is not state:
             return  # a witness may take long to answer
-        if decision.outdate and not module.outdated_for:
+        if decision.outdate and not module.outdated_for and not module.unfit:  # its stop lets the primary go on, too
             await self.outdate()
         if decision.goal is module.state:
             await self._lift()
