@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safekit_py.api import SafekitError
-
-from ...vip.netlink_drop import drop
 from .. import generation as gen
 from ..generation import Generation
-from .door import Door
+from .callers import Answer, Callers
+from .contact import Caller, Contact, Doorway
+from .fence import Fence
 from .flusher import Flusher
-from .frames import Frame
 from .fuse import Session
 from .image import ImageFile, create
-from .link import Link, Names
+from .link import Names
+from .poller import Poller
 from .serving import Primary
 from .shared import OLD
 from .start import Start
@@ -38,12 +36,8 @@ from .store import known, store
 from .taking import Secondary
 from .zones import ZoneMap
 
-WAKEFUL = 0.0003  # seconds: fdatasync on both servers was measured 1.4 times as often a second with it
 TICK = 0.05  # seconds between two looks at the time
-GRACE = 0.7  # seconds that a connection may be away before the agent is told: a process that died comes back in less
-AGAIN, LONGEST = 0.1, 2.0  # seconds between two attempts to connect; more after each resynchronisation that breaks off
 NOT_YET = 0.005  # seconds between two looks whether the volumes are mounted
-LINE = 1 << 20  # bytes of one command at most
 
 
 class Process:
@@ -62,66 +56,28 @@ class Process:
         self.images: list[ImageFile] = []
         self.maps: list[ZoneMap] = []
         self.flusher: Flusher | None = None
-        self.link: Link | None = None
-        self._greeted = False
-        self.until = 0  # of the lease, CLOCK_BOOTTIME
-        self._lease_file = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.guarded: list[tuple[str, str]] = []
-        self._fenced = False
-        self._poll = select.poll()
-        self._on: dict[int, Callable[[int], None]] = {}
-        self._callers: dict[int, tuple[socket.socket, bytes]] = {}
-        self._door: Door | None = None
-        self._connect_at = self._ticked = 0.0
-        self._awake = False  # something has just happened
-        self._lost_at: float | None = None  # when the connection went, until the agent is told
-        self._lost_cause = ""
-        self._pause = AGAIN  # until the next attempt to connect
+        self.contact: Contact | None = None
+        self.fence = Fence(self.folder)
+        self.poller = Poller()
+        self.callers: Callers | None = None
+        self._ticked = 0.0
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Until the keeper ends it."""
-        control = socket.socket(fileno=self.start.listen)
-        control.setblocking(False)
-        self._watch(control.fileno(), lambda _: self._accept(control))
+        self.callers = Callers(socket.socket(fileno=self.start.listen), self.poller, self._do)
         if self.start.again:
             self._resume()
+        on = self.poller.on
         while True:
             busy = self.primary is not None and self.primary.busy
-            events = self._wait(busy=busy)
-            for fd, event in events:
-                if fd in self._on:
-                    self._on[fd](event)
+            for fd, event in self.poller.wait(0 if busy else TICK):
+                if fd in on:
+                    on[fd](event)
             now = time.monotonic()
             if busy or now - self._ticked >= TICK:
                 self._tick(now)
-
-    def _wait(self, *, busy: bool) -> list[tuple[int, int]]:
-        """What has happened. After something did, it looks again and again for a moment before it sleeps.
-
-        Most work is a chain of small steps here, there and in the kernel; to wake up a sleeping processor for each of
-        them would take longer than the steps do.
-        """
-        events = self._poll.poll(0)
-        if not events and self._awake:
-            end = time.monotonic() + WAKEFUL
-            while not events and time.monotonic() < end:
-                os.sched_yield()  # whoever has work goes first
-                events = self._poll.poll(0)
-        if not events and not busy:
-            events = self._poll.poll(TICK * 1000)
-        self._awake = bool(events)
-        return events
-
-    def _watch(self, fd: int, run: Callable[[int], None], events: int = select.POLLIN) -> None:
-        self._on[fd] = run
-        self._poll.register(fd, events)
-
-    def _forget(self, fd: int) -> None:
-        if self._on.pop(fd, None) is not None:
-            with suppress(KeyError):
-                self._poll.unregister(fd)
 
     def _tick(self, now: float) -> None:
         self._ticked = now
@@ -131,22 +87,8 @@ class Process:
                 self.primary.tick(now)
             except OSError as error:  # what makes both the same could not be noted here; it is tried again
                 self._lost(error.strerror or str(error))
-        if self._door is not None:
-            self._door.tick(now)
-            if self.secondary is not None and self.secondary.broken:
-                self._shut()
-        try:
-            if self.link is not None:
-                self.link.tick(now)
-                self._send()
-            elif self.primary is not None and not (self._fenced or self.primary.failing) and now >= self._connect_at:
-                self._connect(now)
-        except ConnectionError as error:
-            self._lost(str(error))
-        if self._lost_at is not None and now - self._lost_at > GRACE:
-            self._lost_at = None
-            frozen = self.primary is not None and self.primary.mode == "frozen"
-            self._tell("lost", self._lost_cause, {"frozen": frozen})
+        if self.contact is not None:
+            self.contact.tick(now)
 
     # --- the kernel -----------------------------------------------------------------------------
 
@@ -159,7 +101,7 @@ class Process:
         try:
             requests = session.read()
         except ConnectionError:
-            self._forget(session.fd)
+            self.poller.forget(session.fd)
             self.session = None
             return
         self._lease()
@@ -167,7 +109,8 @@ class Process:
             primary.take(requests)
         except ConnectionError as error:
             self._lost(str(error))
-        self._send()
+        if self.contact is not None:
+            self.contact.send()
         self._throttle()
 
     def _throttle(self) -> None:
@@ -175,136 +118,22 @@ class Process:
         if self.session is None or self.primary is None:
             return
         wanted = self.primary.wants_more and not self.session.full
-        self._poll.modify(self.session.fd, select.POLLIN if wanted else 0)
+        self.poller.modify(self.session.fd, select.POLLIN if wanted else 0)
 
     def _lease(self) -> None:
-        if self.primary is None or self._fenced or time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= self.until:
+        fence = self.fence
+        if self.primary is None or fence.closed or time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= fence.until:
             return
-        self._fenced = True
+        fence.closed = True
         self.primary.fence()
-        self._unlink()
-        for device, address in self.guarded:
-            with suppress(OSError):
-                drop(device, address)
+        if self.contact is not None:
+            self.contact.leave()
+        fence.take_away()
         self._tell("fenced", "the lease has ended", {})
 
-    # --- the other server -----------------------------------------------------------------------
-
-    def _connect(self, now: float) -> None:
-        self._connect_at = now + AGAIN
-        host, port = self.options["peer_address"]
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        connection.setblocking(False)
-        try:
-            with suppress(OSError):
-                connection.bind((self.options["address"][0], 0))
-            connection.connect((host, int(port)))
-        except BlockingIOError:
-            pass
-        except OSError:
-            connection.close()
-            return
-        self._join(connection)
-
-    def _listen(self) -> None:
-        host, port = self.options["address"]
-        self._door = Door(
-            (host, int(port)), self.options["peer_address"][0], self.names, self.timeout,
-            watch=self._watch, forget=self._forget, enter=self._enter,
-        )  # fmt: skip
-
-    def _shut(self) -> None:
-        door, self._door = self._door, None
-        if door is not None:
-            door.close()
-
-    def _enter(self, link: Link, frames: Iterable[Frame]) -> None:
-        """The primary has connected; what it said already is taken."""
-        if self.secondary is None or self.secondary.broken:
-            link.close()
-            return
-        if self.link is not None:  # all that the old connection brought is taken first
-            self._peer(select.POLLIN)
-            self._lost("the primary has connected anew")
-        self.link, self._greeted = link, True
-        self.secondary.connected(link)
-        self._watch(link.socket.fileno(), self._peer, select.POLLIN | select.POLLOUT)
-        self._take(frames)
-
-    def _join(self, connection: socket.socket) -> None:
-        self.link, self._greeted = Link(connection, self.names, self.timeout), False
-        role = self.primary or self.secondary
-        assert role is not None
-        role.connected(self.link)
-        self._watch(connection.fileno(), self._peer, select.POLLIN | select.POLLOUT)
-
-    def _peer(self, event: int) -> None:
-        link = self.link
-        if link is None:
-            return
-        self._take(link.read() if event & (select.POLLIN | select.POLLHUP | select.POLLERR) else ())
-
-    def _take(self, frames: Iterable[Frame]) -> None:
-        link = self.link
-        assert link is not None
-        try:
-            if self.primary is not None:
-                for frame in frames:
-                    self.primary.take_frame(frame)
-            elif self.secondary is not None:
-                self.secondary.take_frames(frames)
-            if link.proven and not self._greeted and self.link is link:
-                self._greeted = True
-                if self.primary is not None:
-                    self.primary.greet()
-            self._send()
-        except (OSError, SafekitError, ValueError, TypeError, LookupError, AttributeError) as error:
-            # What another version or anybody without the key says must not end this process.
-            self._lost(str(error) if isinstance(error, OSError | SafekitError) else f"{type(error).__name__}: {error}")
-        self._throttle()
-
-    def _send(self) -> None:
-        link = self.link
-        if link is None:
-            return
-        try:
-            link.flush()
-        except ConnectionError as error:
-            self._lost(str(error))
-            return
-        fd = link.socket.fileno()
-        if fd < 0:  # the primary has failed, and has closed it
-            self._unlink()
-            return
-        self._poll.modify(fd, select.POLLIN | (select.POLLOUT if link.waiting else 0))
-
-    def _unlink(self) -> None:
-        link, self.link = self.link, None
-        if link is not None:  # which may be closed already, and its descriptor's number not known any more
-            for fd in [number for number, run in self._on.items() if run == self._peer]:
-                self._forget(fd)
-
     def _lost(self, cause: str) -> None:
-        link = self.link
-        if link is None:
-            return
-        was = link.proven and self._greeted
-        self._unlink()
-        role = self.primary or self.secondary
-        synced = (self.primary is not None and self.primary.mode in ("synced", "frozen")) or (
-            self.secondary is not None and self.secondary.synced
-        )
-        if role is not None:
-            role.lost(cause)
-        link.close()
-        self._connect_at = 0.0 if was and synced else time.monotonic() + self._pause
-        if was and not synced:
-            self._pause = min(2 * self._pause, LONGEST)
-            self._tell("interrupted", cause, {})
-        failing = self.primary is not None and self.primary.failing  # then the agent knows already, and gives way
-        if synced and not failing and self._lost_at is None:
-            self._lost_at, self._lost_cause = time.monotonic(), cause
+        if self.contact is not None:
+            self.contact.lost(cause)
 
     # --- roles ----------------------------------------------------------------------------------
 
@@ -322,7 +151,7 @@ class Process:
             self.images.append(image)
             self.maps.append(ZoneMap(self.folder / f"{volume.name}.map", image.size))
         self.flusher = Flusher(self.images)
-        self._watch(self.flusher.fd, lambda _: self._flushed())
+        self.poller.watch(self.flusher.fd, lambda _: self._flushed())
         return self.images, self.maps, self.flusher
 
     def _flushed(self) -> None:
@@ -332,11 +161,12 @@ class Process:
                 self.flusher.finish()
         except OSError as error:  # the secondary's disk refuses
             self._lost(str(error))
-        self._send()
+        if self.contact is not None:
+            self.contact.send()
 
     def _close_images(self) -> None:
         if self.flusher is not None:
-            self._forget(self.flusher.fd)
+            self.poller.forget(self.flusher.fd)
             self.flusher.close()
         for image, marks in zip(self.images, self.maps, strict=True):
             image.close()
@@ -358,21 +188,31 @@ class Process:
                 made = gen.alone(mine, new) if mine.data else gen.first(new)
             self._store(made)
         self.session = Session(self.start.fuse, self.start.volumes, resend=again is not None, told=self._resends)
-        self.primary = Primary(
+        self.primary = primary = Primary(
             self.session, images, maps, flusher, self.generation,
             store=self._noted, tell=self._tell, failed=self._failed, options=self.options,
         )  # fmt: skip
         if again is None:
             self.start.shared.failed = False
         elif self.start.shared.failed:
-            self.primary.fail()
+            primary.fail()
         if self.generation.shared:
-            self.primary.mode = "frozen"  # the other may have the same: it must answer, or the agent say ``alone``
+            primary.mode = "frozen"  # the other may have the same: it must answer, or the agent say ``alone``
+        self.contact = Caller(self.primary, silent=lambda: primary.silent, **self._other)
         if again is not None:
-            self.primary.session_id = str(again.get("session", ""))
-            if not self.primary.failing:
-                self._lost_at, self._lost_cause = time.monotonic(), "the volume process died"
-        self._watch(self.session.fd, self._fuse)
+            primary.session_id = str(again.get("session", ""))
+            if not primary.failing:
+                self.contact.away("the volume process died")
+        self.poller.watch(self.session.fd, self._fuse)
+
+    @property
+    def _other(self) -> dict[str, Any]:
+        """How to reach the other server, for any role."""
+        mine, peer = ((str(host), int(port)) for host, port in (self.options["address"], self.options["peer_address"]))
+        return {
+            "names": self.names, "mine": mine, "peer": peer, "timeout": self.timeout,
+            "poller": self.poller, "tell": self._tell, "taken": self._throttle,
+        }  # fmt: skip
 
     def _failed(self) -> None:
         self.start.shared.failed = True
@@ -388,7 +228,7 @@ class Process:
 
     def _receive(self, *, fullsync: bool, aside: str) -> None:
         self._idle()
-        self.secondary = Secondary(
+        self.secondary = secondary = Secondary(
             self.generation,
             open_images=self._open,
             store=self._noted,
@@ -396,30 +236,25 @@ class Process:
             aside=self.folder / "aside" / aside if aside else None,
             fullsync=fullsync,
         )
-        self._listen()
+        self.contact = Doorway(secondary, refuses=lambda: secondary.broken, **self._other)
 
     def _idle(self) -> None:
         """No role."""
-        if self.link is not None:
-            link, role = self.link, self.primary or self.secondary
-            self._unlink()
-            if role is not None:
-                role.lost("this server gives up its role")
-            link.close()
-        self._shut()
+        contact, self.contact = self.contact, None
+        if contact is not None:
+            contact.close()
         if self.session is not None:
-            self._forget(self.session.fd)
+            self.poller.forget(self.session.fd)
             self.session = None
         self.primary = self.secondary = None
-        self._lost_at = None
-        self._fenced = False
+        self.fence.closed = False
         self._close_images()
 
     def _remember(self) -> None:
         """What a worker that is started again must know. Losing it costs a comparison, no data."""
         role = "primary" if self.primary is not None else "secondary" if self.secondary is not None else ""
         session = (self.primary or self.secondary).session_id if role else ""  # type: ignore[union-attr]
-        values = {"role": role, "session": session, "guarded": self.guarded}
+        values = {"role": role, "session": session, "guarded": self.fence.guarded}
         if self.secondary is not None:
             aside, full = self.secondary.asked
             values |= {"aside": aside.name if aside is not None else "", "fullsync": full}
@@ -434,8 +269,8 @@ class Process:
             known = json.loads((self.folder / "session.json").read_text())
         except (OSError, ValueError):
             return
-        self.guarded = [(str(d), str(a)) for d, a in known.get("guarded", [])]
-        self.until = int.from_bytes(os.pread(self._lease_file, 8, 0), "little")
+        self.fence.guard(known.get("guarded", []))
+        self.fence.inherit()
         if known.get("role") == "primary" and self.start.mounted:
             self._serve("", again=known)
         elif known.get("role") == "secondary":
@@ -443,60 +278,15 @@ class Process:
 
     # --- the agent ------------------------------------------------------------------------------
 
-    def _accept(self, control: socket.socket) -> None:
-        with suppress(OSError):
-            caller, _ = control.accept()
-            caller.setblocking(False)
-            self._callers[caller.fileno()] = (caller, b"")
-            self._watch(caller.fileno(), lambda _: self._hear(caller))
-
-    def _hear(self, caller: socket.socket) -> None:
-        fd = caller.fileno()
-        try:
-            data = caller.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        *lines, rest = (self._callers[fd][1] + data).split(b"\n")
-        if not data or len(rest) > LINE:
-            self._drop(fd)
-            return
-        self._callers[fd] = (caller, rest)
-        for line in lines:
-            self._order(caller, line)
-
-    def _drop(self, fd: int) -> None:
-        self._forget(fd)
-        caller, _ = self._callers.pop(fd)
-        caller.close()
-
-    def _order(self, caller: socket.socket, line: bytes) -> None:
-        number: Any = None
-        try:
-            order = json.loads(line)
-            number = order.pop("id", None)
-            verb = order.pop("do")
-            if verb == "verify":
-                assert self.primary is not None, "only the primary compares"
-                self.primary.verify(lambda found: self._reply(caller, _verified(number, found)))
-                return
-            found = self._do(verb, order)
-        except OSError as error:
-            self._reply(caller, {"id": number, "error": error.strerror or str(error), "errno": error.errno})
-        except SafekitError as error:
-            self._reply(caller, {"id": number, "error": error.problems[0].message, "code": error.problems[0].code})
-        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-            self._reply(caller, {"id": number, "error": f"{type(error).__name__}: {error}"})
-        else:
-            if number is not None:
-                self._reply(caller, {"id": number, "ok": found})
-
-    def _do(self, verb: str, order: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _do(self, verb: str, order: Mapping[str, Any], later: Answer) -> Mapping[str, Any] | None:
+        if verb == "verify":
+            assert self.primary is not None, "only the primary compares"
+            self.primary.verify(later)
+            return None
         verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "status": lambda _: None,
             "lease": self._renew,
-            "guard": self._guard,
+            "guard": lambda o: self.fence.guard(o["addresses"]),
             "serve": self._begin,
             "receive": lambda o: self._receive(fullsync=bool(o.get("fullsync")), aside=str(o.get("aside", ""))),
             "alone": self._alone,
@@ -518,26 +308,22 @@ class Process:
         }
 
     def _renew(self, order: Mapping[str, Any]) -> None:
-        self.until = int(order["until"])
-        # For the worker that follows this one, should it die: it must not go on longer, nor stop before.
-        os.pwrite(self._lease_file, self.until.to_bytes(8, "little"), 0)
-        if self._fenced and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self.until:
-            self._fenced = False
+        self.fence.renew(int(order["until"]))
+        if self.fence.closed and time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self.fence.until:
+            self.fence.closed = False
             if self.primary is not None:
                 self.primary.lift()
 
-    def _guard(self, order: Mapping[str, Any]) -> None:
-        self.guarded = [(str(device), str(address)) for device, address in order["addresses"]]
-
     def _begin(self, order: Mapping[str, Any]) -> None:
-        self.until = max(self.until, int(order.get("until", 0)))
+        self.fence.until = max(self.fence.until, int(order.get("until", 0)))
         self._serve(str(order.get("new", "")))
 
     def _alone(self, order: Mapping[str, Any]) -> None:
         assert self.primary is not None, "it is no primary"
         self._lease()  # the order may have waited here longer than the lease lasted
         self.primary.alone(str(order["new"]))
-        self._lost_at = None
+        if self.contact is not None:
+            self.contact.expected()
 
     def _outdate(self) -> None:
         if self.secondary is not None:
@@ -551,7 +337,8 @@ class Process:
         if self.primary is not None:
             if force:
                 self.primary.fail()
-                self._unlink()
+                if self.contact is not None:
+                    self.contact.leave()
                 return
             if self.primary.failing:
                 raise OSError(errno.EIO, "the disk of this server has refused data")
@@ -568,17 +355,7 @@ class Process:
         self.images[volume].resize(size)
         self.maps[volume].resize(size)
         self.session.resize(volume, size)
-        if self.link is not None:  # the secondary grows when it is greeted anew
-            self._lost("the volume grows")
-
-    def _reply(self, caller: socket.socket, words: Mapping[str, Any]) -> None:
-        fd = caller.fileno()
-        if fd < 0:
-            return
-        try:
-            caller.sendall(json.dumps(words).encode() + b"\n")
-        except OSError:  # it is gone, or does not read
-            self._drop(fd)
+        self._lost("the volume grows")  # the secondary grows when it is greeted anew
 
     def _present(self) -> Generation:
         """The generation as it is; on a disk that refuses to note it, the stored one may claim more."""
@@ -587,17 +364,12 @@ class Process:
 
     def _tell(self, kind: str, cause: str, data: Mapping[str, Any]) -> None:
         if kind == "synced":
-            self._lost_at, self._pause = None, AGAIN
+            if self.contact is not None:
+                self.contact.synced()
             self._remember()
         words = {"event": kind, "cause": cause, "data": dict(data), "generation": self._present().as_dict()}
-        for caller, _ in list(self._callers.values()):
-            self._reply(caller, words)
-
-
-def _verified(number: Any, found: Mapping[str, Any] | OSError) -> Mapping[str, Any]:
-    if isinstance(found, OSError):
-        return {"id": number, "error": found.strerror, "errno": found.errno}
-    return {"id": number, "ok": found}
+        if self.callers is not None:
+            self.callers.tell(words)
 
 
 def run(start: Start) -> None:

@@ -23,7 +23,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -100,6 +100,21 @@ class Primary:
         self._look_at = 0.0  # when cold zones are looked for
 
     # --- the kernel's requests ------------------------------------------------------------------
+
+    @property
+    def same(self) -> bool:
+        """The secondary has the same data, or had them when it was lost."""
+        return self.mode in ("synced", "frozen")
+
+    @property
+    def frozen(self) -> bool:
+        """What is not acknowledged waits for the secondary."""
+        return self.mode == "frozen"
+
+    @property
+    def silent(self) -> bool:
+        """The secondary must hear nothing of this server."""
+        return self.fenced or self.failing
 
     @property
     def wants_more(self) -> bool:
@@ -330,6 +345,11 @@ class Primary:
                 "sync": self._options.get("sync", "none"),
             },
         )
+
+    def take_frames(self, frames: Iterable[Frame]) -> None:
+        """What the secondary said."""
+        for frame in frames:
+            self.take_frame(frame)
 
     def take_frame(self, frame: Frame) -> None:
         """Something that the secondary said."""

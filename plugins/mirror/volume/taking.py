@@ -32,8 +32,12 @@ from .zones import ZONE, ZoneMap, zones_of
 class Secondary:
     """The volumes of one module on their secondary.
 
+    :ivar frozen: nothing waits here for the other server.
+    :ivar failing: see ``broken``.
     :param open_images: makes the images fit the primary's sizes; returns images and maps.
     """
+
+    frozen = failing = False
 
     def __init__(
         self,
@@ -60,6 +64,11 @@ class Secondary:
         self.synced = False
         self.broken = False  # the disk or the data here refuse: nothing more is taken until the agent says so
         self._zstd = zstandard.ZstdDecompressor()
+
+    @property
+    def same(self) -> bool:
+        """Both had the same data while the primary was there."""
+        return self.synced
 
     @property
     def asked(self) -> tuple[Path | None, bool]:
