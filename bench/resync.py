@@ -29,7 +29,8 @@ MIB = 1 << 20
 
 def travelled() -> int:
     """Bytes that the loopback device of this namespace has carried."""
-    return int(Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
+    lines = Path("/proc/self/net/dev").read_text().splitlines()
+    return next(int(line.split()[9]) for line in lines if line.split()[0] == "lo:")
 
 
 def main() -> None:
