@@ -289,8 +289,7 @@ class Pair:
             moved = pipe.move(side, limit)
             link = pipe.links[1 - side]
             if side == 1:
-                for frame in link.read():
-                    self.primary.take_frame(frame)
+                self.primary.take_frames(link.read())
                 if link.proven and not self.greeted:
                     self.greeted = True
                     self.primary.greet()

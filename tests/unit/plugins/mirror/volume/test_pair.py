@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pair_of_two import PAGE, Pair, content
 from safekit_py.plugins.mirror.generation import Generation
-from safekit_py.plugins.mirror.volume import flusher, serving
+from safekit_py.plugins.mirror.volume import flusher, stream, warm
 from safekit_py.plugins.mirror.volume.frames import HEAD
 
 PAGES = [0, 1, 2, 15, 16, 1023, 1024, 1025, 2040, 2048, 3000]
@@ -14,7 +14,7 @@ PAGES = [0, 1, 2, 15, 16, 1023, 1024, 1025, 2040, 2048, 3000]
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Zones are unmarked as soon as a flush of both allows it."""
-    monkeypatch.setattr(serving, "COLD", -1.0)
+    monkeypatch.setattr(warm, "COLD", -1.0)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_write_is_answered_when_the_secondary_has_it(pair):
 
 
 def test_a_discard_of_several_parts_is_answered_when_the_secondary_has_the_last(pair, monkeypatch):
-    monkeypatch.setattr(serving, "PART", 8 * PAGE)
+    monkeypatch.setattr(stream, "PART", 8 * PAGE)
     pair.ask(("write", 0, 20))
     pair.synced()
     pair.answers.clear()
@@ -404,7 +404,7 @@ def test_with_sync_second_zones_wait_for_the_secondarys_disk(tmp_path, monkeypat
         for done in held:
             done(None)
         monkeypatch.undo()
-        monkeypatch.setattr(serving, "COLD", -1.0)
+        monkeypatch.setattr(warm, "COLD", -1.0)
         pair.settle()
         assert marks(pair) == [[], []]
     finally:
