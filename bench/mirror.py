@@ -35,6 +35,7 @@ def main() -> None:
         print("glusterfs-server is not installed: measured without it", file=sys.stderr)
     volumes.own_namespace()
     folder = Path(tempfile.mkdtemp(prefix="bench-mirror-", dir=workloads.BELOW))
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     targets: dict[str, Any] = {}
     try:
         workloads.make_inputs(folder)

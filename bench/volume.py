@@ -41,6 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     volumes.own_namespace()
     folder = Path(tempfile.mkdtemp(prefix="bench-volume-", dir=workloads.BELOW))
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     targets: dict[str, Any] = {}
     try:
         workloads.make_inputs(folder)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ RANDOM_FILE = 64 * MIB
 SYNCS = 1.5  # seconds
 FILES = 10_000
 COLD_BLOCKS = 2000
+PGBENCH = 5  # seconds
 BELOW = Path(os.environ.get("BENCH_FOLDER", "/var/tmp"))  # on the disk of all images
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONTENT = Path(os.__file__).parent  # of the archive: Python's own library
@@ -205,6 +207,32 @@ def clone(folder: Path, inputs: Path) -> float:
     return _whole(folder, "clone", "git", "clone", "-q", "--no-hardlinks", str(inputs / "repository"), "clone")
 
 
+def pgbench(folder: Path) -> float:
+    """Transactions a second of pgbench with four connections, for PGBENCH seconds, on a PostgreSQL of its own."""
+    data, sockets = folder / "postgres", Path(tempfile.mkdtemp(prefix="bench-pg-"))
+    shutil.chown(sockets, "postgres")
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+
+    def run(*argv: str | Path) -> str:
+        words = ["runuser", "-u", "postgres", "--", *map(str, argv)]
+        return subprocess.run(words, cwd="/", check=True, capture_output=True, text=True).stdout
+
+    if not data.exists():
+        data.mkdir()
+        shutil.chown(data, "postgres")
+        run(programs / "initdb", "-D", data)
+    settle(folder)
+    place = f"-c listen_addresses='' -c unix_socket_directories={sockets}"
+    run(programs / "pg_ctl", "start", "-w", "-D", data, "-l", sockets / "log", "-o", place)
+    try:
+        run(programs / "pgbench", "-i", "-q", "-s", "10", "-h", sockets, "postgres")
+        text = run(programs / "pgbench", "-c", "4", "-T", str(PGBENCH), "-h", sockets, "postgres")
+    finally:
+        run(programs / "pg_ctl", "stop", "-w", "-m", "fast", "-D", data)
+        shutil.rmtree(sockets)
+    return next(float(line.split()[2]) for line in text.splitlines() if line.startswith("tps = "))
+
+
 def steps(inputs: Path, wanted: frozenset[str], count: int) -> Iterator[Callable[[Path], dict[str, float]]]:
     """What one round does with each target, in order; each returns what it measured.
 
@@ -221,6 +249,8 @@ def steps(inputs: Path, wanted: frozenset[str], count: int) -> Iterator[Callable
     for name, whole in (("untar", untar), ("git clone", clone)):
         if name in wanted and (name != "git clone" or shutil.which("git")):
             yield lambda folder, name=name, whole=whole: {name: whole(folder, inputs)}
+    if "pgbench" in wanted and Path("/usr/lib/postgresql").is_dir():
+        yield lambda folder: {"pgbench": pgbench(folder)}
 
 
 def measure(
@@ -241,7 +271,18 @@ def measure(
     return results
 
 
-ALL = ("sequential", "fdatasync 1", "fdatasync 4", "files", "untar", "git clone", "warm", "cold", "cold random")
+ALL = (
+    "sequential",
+    "fdatasync 1",
+    "fdatasync 4",
+    "files",
+    "untar",
+    "git clone",
+    "pgbench",
+    "warm",
+    "cold",
+    "cold random",
+)
 ROWS = {
     "sequential": "sequential write, fsync at the end, MB/s",
     "fdatasync 1": "4 KiB random write + fdatasync, 1 job, per s",
@@ -252,6 +293,7 @@ ROWS = {
     "unlink": "unlink, per s",
     "untar": "untar, times per s",
     "git clone": "git clone, times per s",
+    "pgbench": "pgbench -c 4, transactions per s",
     "warm": "read, warm, MB/s",
     "cold": "read, cold, MB/s",
     "cold random": "read 4 KiB at random, cold, per s",
