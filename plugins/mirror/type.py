@@ -23,7 +23,11 @@ from .volume.block import BlockEngine
 from .witness.client import make as make_witness
 from .witness.ping import PingWitness
 
-NEEDED = {"mount": "mount", "losetup": "mount", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs"}
+NEEDED = {"mount": "mount", "losetup": "mount"}
+FILE_SYSTEMS = {
+    "ext4": {"mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs"},
+    "xfs": {"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs"},
+}
 
 
 class EngineMaker(Protocol):
@@ -61,7 +65,9 @@ class MirrorType:
             if not Path(device).exists():
                 text = f"this server has no {device}"
                 yield Problem("rfs.no-device", text, "load the kernel's modules fuse and loop: modprobe fuse loop")
-        for program, package in NEEDED.items():
+        kinds = {each.filesystem for each in rfs.replicated}
+        needed = NEEDED | {name: package for kind in sorted(kinds) for name, package in FILE_SYSTEMS[kind].items()}
+        for program, package in needed.items():
             if shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
                 yield Problem("rfs.no-program", f"the program {program} is missing", f"apt-get install {package}")
 

@@ -2,6 +2,7 @@
 
 import pytest
 from mirror_support import SERVERS, kill, make, pids, up, wait_for
+from safekit_py.plugins.mirror.volume import system
 
 pytestmark = pytest.mark.lab
 ONE, TWO = SERVERS
@@ -165,4 +166,22 @@ def test_both_servers_lose_power(mirror):
     for host in (secondary, primary):
         mirror.lab.boot(host)
     wait_for(lambda: sorted(mirror.state(h) or "" for h in SERVERS) == ["PRIM Ready", "SECOND Ready"], 60)
+    mirror.check()
+
+
+def test_a_volume_grows_or_stays_as_it_is(mirror):
+    """ext4 grows while it is used only with a capability that not every machine gives its agents."""
+    primary, _ = roles(mirror)
+    folder = mirror.lab.root(primary) / "var/lib/safekit/volumes/ledger"
+    images = {path: path.stat().st_size for path in folder.glob("*.img")}
+    argv = ("rfs", "resize", str(mirror.lab.root(primary) / "data"), "80M", "-m", "ledger")
+    done = mirror.cli(primary, *argv, check=False)
+    assert images
+    if system.has_capability(system.CAP_SYS_RESOURCE):
+        assert done.returncode == 0, done.stderr
+        assert all(path.stat().st_size == 80 << 20 for path in images)
+    else:
+        assert "rfs.no-capability" in done.stderr
+        assert {path: path.stat().st_size for path in images} == images
+    mirror.write(0.3)
     mirror.check()

@@ -227,6 +227,9 @@ class BlockEngine:
         now = _size(place.image)
         if wanted <= now:
             raise problem("rfs.too-small", f"{directory} has {now >> 20} MiB already", "name a larger size")
+        if place.volume.filesystem == "ext4" and not system.has_capability(system.CAP_SYS_RESOURCE):
+            text = f"the agent lacks CAP_SYS_RESOURCE, without which ext4 does not grow while it is used ({directory})"
+            raise problem("rfs.no-capability", text, "give it to the agent: its unit file lists capabilities")
         await self._order("resize", volume=number, size=wanted)
         file = self._run / self._context.name / place.volume.name
         await asyncio.to_thread(place.grow, file)

@@ -22,6 +22,7 @@ KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x1, 0x2, 0x10  # of fallocate(2)
 SYNC_FILE_RANGE_WRITE = 2
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_IO_FLUSHER = 1, 15, 57
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+CAP_SYS_RESOURCE = 24
 
 
 def _check(result: int, what: str) -> None:
@@ -61,6 +62,13 @@ def die_with_parent(parent: int, signal: int) -> None:
     _check(LIBC.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
     if os.getppid() != parent:  # it ended before
         os._exit(1)
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process has it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> number & 1)
 
 
 def harden(name: str) -> list[str]:
