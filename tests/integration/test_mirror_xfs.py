@@ -2,7 +2,7 @@
 
 import pytest
 from fault_support import roles, settle
-from mirror_support import CONFIG, SERVERS, make, up, wait_for
+from mirror_support import CONFIG, make, up, wait_for
 
 pytestmark = pytest.mark.lab
 
