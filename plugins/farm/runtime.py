@@ -318,6 +318,7 @@ class FarmRuntime:
             else {},
             "coordinator": nodes[snapshot["coordinator"]] if snapshot.get("coordinator") is not None else "",
             "port": self.port,
+            "ports": [{"port": self.port, "protocol": "udp", "purpose": "heartbeats between the servers"}],
             "packets": self._packets(),
             "rejected": snapshot.get("rejected", {}),
             "lans": snapshot.get("heard", {}),

@@ -96,6 +96,9 @@ class Commands:
         if self._module.state not in (State.PRIM, State.SECOND) or not self._module.connected:
             text = "the data can be compared while the servers are PRIM and SECOND"
             raise SafekitError(Problem("rfs.not-connected", text, f"safekit-py status {self._module.context.name}"))
+        if self._module.state is State.SECOND:
+            remedy = f"give the command on {self._module.other}"
+            raise SafekitError(Problem("rfs.not-primary", "the primary compares the data", remedy))
         return await self._engine("verify")
 
     async def _sync(self, words: tuple[str, ...], look: bool) -> Found:

@@ -16,6 +16,7 @@ class NoData:
     """See ``seams.Engine``: there is nothing to keep, so each server is always up to date."""
 
     replicates = False
+    port = 0
 
     def __init__(self) -> None:
         self._generation = Generation(data=ANY, uptodate=True)
@@ -52,6 +53,9 @@ class NoData:
 
     def lease(self, until: int) -> None:
         """Nothing is acknowledged."""
+
+    def limit(self, bandwidth: int) -> None:
+        """Nothing is resynchronised."""
 
     def guard(self, addresses: tuple[tuple[str, str], ...]) -> None:
         """Nothing outlives the agent that could take addresses away."""

@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from safekit_py.api import ModuleContext, Readiness, Severity, State, Status
+from safekit_py.api import ModuleConfig, ModuleContext, Readiness, Severity, State, Status
 
+from ..checkers.splitbrain_element import SplitbrainCheck
 from .change import RoleChange
 from .commands import Commands
 from .generation import Generation
+from .heart import FIRST_PORT as HEART_PORT
 from .heart import places
 from .lease import Lease, boottime
 from .mind import Mind
@@ -29,6 +31,7 @@ from .notes import notes
 from .roles import Decision, Rules, Side
 from .seams import Beat, Engine, HeartLink, VolumeEvent, WitnessClient
 from .situation import Situation, read
+from .witness.ping import PingWitness
 
 SHARE = 0.7  # of the timeout: how far ahead of now the lease ends when nothing limits it
 GOODBYES = 3  # words that a stopping server sends: a datagram may be lost
@@ -145,6 +148,16 @@ class MirrorRuntime:
             await self.lease.give_back()
             self.leaving = True
             self.say()
+
+    def reconfigured(self, config: ModuleConfig) -> None:
+        """What a running module takes: the bandwidth of a resynchronisation, and whom an echo is asked of."""
+        self.context = replace(self.context, config=config)
+        rfs: Rfs | None = config.one("rfs")
+        if rfs is not None:
+            self.engine.limit(rfs.bandwidth)
+        check: SplitbrainCheck | None = config.one("check/splitbrain")
+        if check is not None and isinstance(self.lease.witness, PingWitness):
+            self.lease.witness.ask_instead(check)
 
     async def rest(self) -> None:
         """The module is in STOP."""
@@ -321,6 +334,13 @@ class MirrorRuntime:
         if not self.fenced:
             self.engine.lease(int(min(boottime() + SHARE * self.config.timeout * 1e9, self.may_until())))
 
+    def _ports(self) -> list[dict[str, Any]]:
+        beats = self.config.port or HEART_PORT + self.context.module_id
+        found: list[dict[str, Any]] = [{"port": beats, "protocol": "udp", "purpose": "heartbeats between the servers"}]
+        if port := self.engine.port:
+            found.append({"port": port, "protocol": "tcp", "purpose": "replication between the servers"})
+        return found
+
     # --- for people -----------------------------------------------------------------------------
 
     def report(self) -> Mapping[str, Any]:
@@ -340,6 +360,7 @@ class MirrorRuntime:
             "replicated": self.connected,
             "volumes": dict(self.engine.status()),
             "witness": self.lease.words(self.config.isolation),
+            "ports": self._ports(),
         }
         found["notes"] = notes(self.state, found["volumes"], found["witness"], same=self.connected)
         return found

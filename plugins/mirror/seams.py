@@ -36,9 +36,11 @@ class Engine(Protocol):
     The generation is on stable storage before a method that changes it returns.
 
     :ivar replicates: False when there are no data to keep.
+    :ivar port: of TCP, that the servers use between them; 0: none.
     """
 
     replicates: bool
+    port: int
 
     def generation(self) -> Generation:
         """What this server has, as stored; asked at any time."""
@@ -81,6 +83,9 @@ class Engine(Protocol):
 
         When it does, it also takes the addresses away that :meth:`guard` named.
         """
+
+    def limit(self, bandwidth: int) -> None:
+        """Bytes a second that a resynchronisation may take from now on; 0: no limit."""
 
     def guard(self, addresses: tuple[tuple[str, str], ...]) -> None:
         """Addresses (device, ``address/prefix``) that must not outlive the lease."""

@@ -129,7 +129,7 @@ def module_details(module: dict[str, Any], *, verbose: bool) -> list[RenderableT
     if verbose and module["report"]:
         more = table("DETAIL", "VALUE")
         for key, value in module["report"].items():
-            if key not in ("members", "groups", "view", "cause", "notes"):
+            if key not in ("members", "groups", "view", "cause", "notes", "ports"):
                 more.add_row(key, str(value))
         parts += [Text(f"\n{module['name']}: details", style="bold"), more]
     return parts

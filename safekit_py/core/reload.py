@@ -13,10 +13,10 @@ from typing import Any
 from safekit_py.model.config import ModuleConfig
 
 LIVE_SERVICE = ("boot", "boot_delay", "maxloop", "loop_interval", "automatic_reboot")
-LIVE_ELEMENTS = ("heart", "errd")
+LIVE_ELEMENTS = ("errd",)
 LIVE_BELOW = "check/"
-LIVE_FIELDS = {"rfs": ("async", "nbrei", "reitimeout", "reidetail")}
-"""Attributes of elements that otherwise need a stop; in a value, a name that Python reserves ends in ``_``."""
+LIVE_FIELDS = {"rfs": ("bandwidth",)}
+"""Attributes of values whose elements otherwise need a stop: ``Roles.reconfigured`` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _without(value: Any, names: tuple[str, ...], other: Any) -> Any:
     """A value with these of its attributes as another has them."""
     if not is_dataclass(value) or isinstance(value, type) or type(value) is not type(other):
         return value
-    free = [each.name for each in fields(value) if each.name.removesuffix("_") in names]
+    free = [each.name for each in fields(value) if each.name in names]
     return replace(value, **{name: getattr(other, name) for name in free})
 
 

@@ -185,6 +185,9 @@ class Roles(ModuleRuntime, Protocol):
     def look(self, state: State, readiness: Readiness, reason: str) -> None:
         """The module is in this state now, or something about it has changed."""
 
+    def reconfigured(self, config: ModuleConfig) -> None:
+        """The configuration was changed in parts that a running module takes."""
+
     async def rest(self) -> None:
         """The module is in STOP: no word goes to the other server any more."""
 

@@ -317,6 +317,8 @@ class ModuleRunner:
         self.checkers = self._make_checkers()
         changed = await self.watch.replace({p: self.checkers_of(whens) for p, whens in self._steps.phases.items()})
         self.failover.configure(self.checkers, config.failover)
+        if self._steps.roles is not None:
+            self._steps.roles.reconfigured(config)
         self.touched()
         return changed
 

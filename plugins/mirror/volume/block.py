@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class BlockEngine:
 
     def __init__(self, context: ModuleContext, rfs: Rfs) -> None:
         self._context, self._rfs = context, rfs
+        self.port = rfs.port or FIRST_PORT + PORTS_EACH * context.module_id
         self.folder = context.paths.var / "volumes" / context.name
         self._run = context.paths.run / "volume"
         self.places = [
@@ -185,6 +187,11 @@ class BlockEngine:
         self._until = until
         self._send({"do": "lease", "until": until})
 
+    def limit(self, bandwidth: int) -> None:
+        """Of a resynchronisation, in bytes a second."""
+        self._rfs = replace(self._rfs, bandwidth=bandwidth)
+        self._send({"do": "limit", "bandwidth": bandwidth})
+
     def guard(self, addresses: tuple[tuple[str, str], ...]) -> None:
         """Addresses that must not outlive the lease."""
         self._guarded = addresses
@@ -256,13 +263,12 @@ class BlockEngine:
         assert isinstance(heart, Heart)
         lan = next((each.name for each in heart.lans if each.flow), heart.lans[0].name)
         peer = places(context.cluster, context.node, heart)[0]
-        port = rfs.port or FIRST_PORT + PORTS_EACH * context.module_id
         options = {
             "key": str(context.paths.cluster_key),
             "me": context.node,
             "peer": peer,
-            "address": [context.cluster.address(context.node, lan), port],
-            "peer_address": [context.cluster.address(peer, lan), port],
+            "address": [context.cluster.address(context.node, lan), self.port],
+            "peer_address": [context.cluster.address(peer, lan), self.port],
             "timeout": min(rfs.iotimeout, heart.timeout),
             "sync": rfs.sync,
             "bandwidth": rfs.bandwidth,
@@ -310,6 +316,7 @@ class BlockEngine:
         self._spawn(self._read(reader))
         self.lease(self._until)
         self.guard(self._guarded)
+        self.limit(self._rfs.bandwidth)
         self._spawn(self._refresh(self._writer))
 
     async def _watch_keeper(self) -> None:

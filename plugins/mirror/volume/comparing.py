@@ -60,6 +60,11 @@ class Comparing:
         self.catch = CatchUp(link, self._images, zones, rate=rate, compression=compression)
         return self.catch.progress()
 
+    def limit(self, bandwidth: int) -> None:
+        """Bytes a second from now on; 0: no limit."""
+        if self.catch is not None:
+            self.catch.rate = bandwidth
+
     def verify(self, link: Link, done: Verified) -> None:
         """Compare everything.
 

@@ -232,6 +232,10 @@ class Place:
         if inside.resolve() != self.dir.resolve() / path:
             text = f"{inside} is behind a link"
             raise problem("rfs.link", text, "name a path without links in <notreplicated>")
+        if inside.exists() and not inside.is_dir():
+            # A file that another is mounted over can be neither replaced nor removed, which is how most are written.
+            text = f"{inside} is a file; <notreplicated> takes directories"
+            raise problem("rfs.not-a-directory", text, "name the directory that it is in")
         inside.mkdir(parents=True, exist_ok=True)
         if not outside.exists():
             outside.mkdir(parents=True)

@@ -292,12 +292,13 @@ class Process:
             "alone": self._alone,
             "outdate": lambda _: self._outdate(),
             "release": lambda o: self._release(force=bool(o.get("force"))),
+            "limit": lambda o: self._limit(int(o["bandwidth"])),
             "resize": lambda o: self._resize(int(o["volume"]), int(o["size"])),
         }
         if verb not in verbs:
             raise OSError(errno.ENOSYS, f"there is no command {verb}")
         verbs[verb](order)
-        if verb not in ("lease", "status"):
+        if verb not in ("lease", "status", "limit"):
             self._remember()
         role = self.primary or self.secondary
         return {
@@ -306,6 +307,11 @@ class Process:
             "resends": self.start.shared.resends,
             **(role.report() if role is not None else {}),
         }
+
+    def _limit(self, bandwidth: int) -> None:
+        self.options["bandwidth"] = bandwidth
+        if self.primary is not None:
+            self.primary.limit(bandwidth)
 
     def _renew(self, order: Mapping[str, Any]) -> None:
         self.fence.renew(int(order["until"]))

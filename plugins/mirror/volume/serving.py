@@ -358,6 +358,10 @@ class Primary:
             raise OSError(errno.EBUSY, "the two servers are not synchronised")
         self._comparing.verify(self.link, done)
 
+    def limit(self, bandwidth: int) -> None:
+        """What a resynchronisation may take, in bytes a second; 0: no limit."""
+        self._comparing.limit(bandwidth)
+
     # --- time -----------------------------------------------------------------------------------
 
     @property

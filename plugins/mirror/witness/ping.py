@@ -25,6 +25,10 @@ class PingWitness:
     proves = False
 
     def __init__(self, check: SplitbrainCheck) -> None:
+        self.ask_instead(check)
+
+    def ask_instead(self, check: SplitbrainCheck) -> None:
+        """Ask these hosts from now on."""
         self._checker = WitnessChecker(check)
         self._hosts = ", ".join(check.witnesses)
 

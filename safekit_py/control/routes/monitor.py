@@ -41,9 +41,7 @@ def router(agent: Agent) -> APIRouter:
     @routes.get("/modules/{name}/ports")
     async def ports(name: str) -> list[schemas.PortItem]:
         """The ports that a module uses between the servers."""
-        port = agent.runner(name).report().get("port")
-        purpose = "heartbeats between the servers"
-        return [schemas.PortItem(port=port, protocol="udp", purpose=purpose)] if port else []
+        return [schemas.PortItem(**each) for each in agent.runner(name).report().get("ports", ())]
 
     @routes.get("/cluster")
     async def cluster() -> schemas.ClusterDocument:

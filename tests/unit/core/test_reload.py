@@ -12,10 +12,8 @@ from safekit_py.model.config import Failover, ModuleConfig, Service, User
 
 @dataclass(frozen=True)
 class Rfs:
-    async_: str = "second"
-    nbrei: int = 6
-    reidetail: bool = False
-    packetsize: int = 0
+    bandwidth: int = 0
+    sync: str = "none"
 
 
 BASE = ModuleConfig(
@@ -44,8 +42,8 @@ def test_nothing_differs():
         (put(BASE, "check/tcp", "a", "c"), [("<tcp>", "changed", True)]),
         (put(BASE, "check/tcp"), [("<tcp>", "removed", True)]),
         (put(BASE, "check/file", "x"), [("<file>", "added", True)]),
+        (put(BASE, "heart", "x"), [("<heart>", "added", False)]),
         (put(BASE, "errd", "x"), [("<errd>", "added", True)]),
-        (put(BASE, "heart", "x"), [("<heart>", "added", True)]),
         (replace(BASE, user=None), [("<user>", "removed", True)]),
         (replace(BASE, user=User(variables=(("A", "1"),))), [("<user>", "changed", True)]),
         (replace(BASE, failover=Failover(handle_time=1.0)), [("<failover>", "changed", True)]),
@@ -53,8 +51,8 @@ def test_nothing_differs():
         (put(BASE, "farm"), [("<farm>", "removed", False)]),
         (put(BASE, "vhost", "x"), [("<vhost>", "added", False)]),
         (put(BASE, "of-a-plugin", "x"), [("<of-a-plugin>", "added", False)]),
-        (put(BASE, "rfs", Rfs(nbrei=3, async_="none", reidetail=True)), [("<rfs>", "changed", True)]),
-        (put(BASE, "rfs", Rfs(nbrei=3, packetsize=9)), [("<rfs>", "changed", False)]),
+        (put(BASE, "rfs", Rfs(bandwidth=3)), [("<rfs>", "changed", True)]),
+        (put(BASE, "rfs", Rfs(bandwidth=3, sync="second")), [("<rfs>", "changed", False)]),
         (put(BASE, "rfs"), [("<rfs>", "removed", False)]),
     ],
 )
@@ -75,7 +73,7 @@ def test_words():
     assert words(differences(BASE, new)) == "<vip> changed, <file> added"
 
 
-values = st.lists(st.sampled_from(["a", "b", Rfs(), Rfs(nbrei=1)]), max_size=2).map(tuple)
+values = st.lists(st.sampled_from(["a", "b", Rfs(), Rfs(bandwidth=1)]), max_size=2).map(tuple)
 configs = st.builds(
     ModuleConfig,
     st.builds(Service, st.sampled_from(["farm", "light"]), maxloop=st.integers(0, 2), failover=st.booleans()),
