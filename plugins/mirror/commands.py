@@ -57,7 +57,8 @@ class Commands:
             peer = module.peer.side if module.peer is not None else None
             plan = roles.command(module.me(), peer, asked)
             if look:
-                return {"text": plan.reason, "discards": plan.discards}
+                discards = [plan.discards, *self._covered()] if verb.startswith("second") else [plan.discards]
+                return {"text": plan.reason, "discards": "; ".join(filter(None, discards))}
             forced = verb == "secondforce" or (full and verb == "second")
             module.wish, module.fullsync = "secondforce" if forced else verb, full or forced
             if module.state is State.STOP:
@@ -66,6 +67,10 @@ class Commands:
             return {"text": plan.reason, "discards": plan.discards}
 
         return run
+
+    def _covered(self) -> list[str]:
+        covers = getattr(self._module.engine, "covers", tuple)
+        return [f"what {each} holds here: it is removed after the first take-over of this server" for each in covers()]
 
     async def _may_swap(self, words: tuple[str, ...], look: bool) -> Found:
         module = self._module

@@ -62,6 +62,7 @@ class BlockEngine:
             for each in rfs.replicated
         ]  # fmt: skip
         self._generation: Generation | None = None
+        self._stamp: tuple[int, ...] = ()  # of the file that it was read from
         self._told: Callable[[VolumeEvent], None] = lambda _: None
         self._keeper: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -78,10 +79,16 @@ class BlockEngine:
     # --- what is known --------------------------------------------------------------------------
 
     def generation(self) -> Generation:
-        """What this server has."""
+        """What this server has. While no volume process writes it, a person may have: that is seen."""
+        if self._writer is None and (stamp := store.stamp(self.folder)) != self._stamp:
+            self._generation, self._stamp = None, stamp
         if self._generation is None:
             self._generation = store.known(self.folder)
         return self._generation
+
+    def covers(self) -> tuple[str, ...]:
+        """Directories whose own content a volume will take the place of for the first time."""
+        return tuple(str(each.dir) for each in self.places if each.record() is None and each.has_content())
 
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
         """Be told what happens."""

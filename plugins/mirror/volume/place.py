@@ -106,6 +106,13 @@ class Place:
             return {"original": "", "settled": True}
         return found if isinstance(found, dict) else {"original": "", "settled": True}
 
+    def has_content(self) -> bool:
+        """Whether anything is in the directory."""
+        try:
+            return any(self.dir.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def note(self, values: dict[str, Any]) -> None:
         """Store the record durably."""
         new = self._record.with_suffix(".place.new")

@@ -46,6 +46,15 @@ def known(folder: Path) -> Generation:
         return Generation(data="unreadable")
 
 
+def stamp(folder: Path) -> tuple[int, ...]:
+    """Another value whenever what is stored has been replaced or taken away."""
+    try:
+        about = (folder / NAME).stat()
+    except FileNotFoundError:
+        return ()
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
 def store(folder: Path, generation: Generation) -> None:
     """Store it: old or new after any crash, new when this returns.
 

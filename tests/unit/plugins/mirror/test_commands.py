@@ -137,3 +137,20 @@ def test_what_the_engine_does_is_passed_on():
     stopped.run("rfssync", "external", "prim", "copy")
     assert module.engine.calls == [("verify",), ("resize", "/data", "2G")]
     assert stopped.engine.calls == [("external", "prim", "copy")]
+
+
+@pytest.mark.parametrize("verb", ["second", "secondforce", "prim"])
+def test_what_a_secondary_will_remove_of_its_own_is_said_first(verb):
+    module = Module(generation=Generation())
+    module.engine.covers = lambda: ("/srv/data",)
+    found = module.run(verb, "look")
+    assert ("/srv/data" in found["discards"]) is (verb != "prim")
+    assert module.changed() == ([], 0, "", False, 0, [])
+
+
+def test_a_comparison_is_the_primarys():
+    module = Module(State.SECOND, connected=True)
+    module.other = "server1"
+    with pytest.raises(SafekitError, match="server1") as refused:
+        module.run("rfsverify")
+    assert refused.value.problems[0].code == "rfs.not-primary"
