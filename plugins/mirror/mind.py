@@ -83,7 +83,8 @@ class Mind:
             if module.decided is not None and module.state in ROLES:
                 module.context.change(module.decided.goal, module.decided.reason)
         elif module.state in ROLES and module.decided is not None and module.decided.goal is State.WAIT:
-            module.context.change(State.WAIT, module.decided.reason)  # the address is gone: no way back
+            await self._give_way()  # the lease may have ended since
+            module.context.change(State.WAIT, module.decided.reason)
         elif module.state in ROLES:
             await self._react()
         elif module.leaving and module.decided is None:
@@ -174,16 +175,21 @@ class Mind:
                 module.began, module.frozen, module.new = module.state, False, ""
                 module.context.set_resource("rfs.degraded", Status.UP, decision.reason)
             await self._lift()
-        elif module.state in SERVES:
-            # The application is stopped next; no client and no write may be accepted meanwhile.
-            await module.addresses.down()
-            if module.fenced:
-                await module.engine.release(force=True)
+        else:
+            await self._give_way()
         module.decided = decision
         if module.said != decision.reason:
             module.said = decision.reason
             module.log(Severity.WARNING, f"{module.state} -> {decision.goal}: {decision.reason}")
         module.context.change(decision.goal, decision.reason)
+
+    async def _give_way(self) -> None:
+        """The application of a primary is stopped next: no client is let in, and no write may keep it waiting."""
+        module = self._module
+        if module.state in SERVES:
+            await module.addresses.down()
+            if module.fenced:
+                await module.engine.release(force=True)
 
     async def outdate(self) -> None:
         """The primary goes on without this server: say so durably, before it does."""

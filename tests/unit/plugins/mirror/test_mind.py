@@ -101,14 +101,17 @@ def test_an_answer_that_comes_after_the_module_has_left_its_role_changes_nothing
     assert ("alone" in done) is stays
 
 
-def test_a_primary_that_gives_way_is_not_asked_again():
-    """Its address is gone already: only the change to WAIT is asked for again, until it is made."""
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_primary_that_gives_way_is_not_asked_again(fenced):
+    """Its address is gone: the change to WAIT is asked for again until it is made. When its lease ends meanwhile, what
+    its application writes fails: it would keep the scripts that stop it waiting."""
 
     async def play():
         witness = Slow()
         module = Module(witness)
+        module.fenced = fenced
         module.decided = Decision(State.WAIT, "the witness does not let it go on")
         await Mind(module)._think()
         return module.done, witness.asked
 
-    assert asyncio.run(play()) == ([State.WAIT], [])
+    assert asyncio.run(play()) == (["down", *(["release"] if fenced else []), State.WAIT], [])
