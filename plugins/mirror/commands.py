@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekit_py.api import Problem, SafekitError, State
 
-from . import roles
+from . import orders
 
 if TYPE_CHECKING:
     from .runtime import MirrorRuntime
@@ -55,7 +55,7 @@ class Commands:
             full = "fullsync" in words
             asked = f"{verb} fullsync" if full else verb
             peer = module.peer.side if module.peer is not None else None
-            plan = roles.command(module.me(), peer, asked)
+            plan = orders.command(module.me(), peer, asked)
             if look:
                 discards = [plan.discards, *self._covered()] if verb.startswith("second") else [plan.discards]
                 return {"text": plan.reason, "discards": "; ".join(filter(None, discards))}
@@ -75,7 +75,7 @@ class Commands:
     async def _may_swap(self, words: tuple[str, ...], look: bool) -> Found:
         module = self._module
         peer = module.peer.side if module.peer is not None and not module.silent else None
-        return {"text": roles.command(module.me(), peer, "swap").reason}
+        return {"text": orders.command(module.me(), peer, "swap").reason}
 
     async def _swap(self, words: tuple[str, ...], look: bool) -> Found:
         found = await self._may_swap(words, look)

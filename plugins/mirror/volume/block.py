@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import select
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safekit_py.api import ModuleContext, Problem, SafekitError, Severity
+from safekit_py.api import ModuleContext, SafekitError, Severity
 
 from .. import generation as gen
 from ..generation import Generation
@@ -31,19 +25,10 @@ from ..model import Heart, Rfs
 from ..seams import VolumeEvent
 from . import adopt, store, system
 from .place import Place
+from .processes import Processes, problem
 
-START_LIMIT = 20.0  # seconds for the keeper to come up
-STOP_LIMIT = 5.0  # seconds for it to end, before it is killed
-ORDER_LIMIT = 30.0  # seconds for an order that does nothing long
-RECONNECT = 0.02  # seconds between two attempts to reach a worker that was started again
-REFRESH = 1.0  # seconds between two looks at the worker's figures
 FIRST_PORT, PORTS_EACH = 5600, 4
 WORKER = "safekit_py.plugins.mirror.volume.process"
-
-
-def problem(code: str, text: str, remedy: str) -> SafekitError:
-    """An error that a person can act on."""
-    return SafekitError(Problem(code, text, remedy))
 
 
 class BlockEngine:
@@ -64,23 +49,18 @@ class BlockEngine:
         self._generation: Generation | None = None
         self._stamp: tuple[int, ...] = ()  # of the file that it was read from
         self._told: Callable[[VolumeEvent], None] = lambda _: None
-        self._keeper: asyncio.subprocess.Process | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
-        self._number = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._processes = Processes(
+            context.name, self._run, log=context.log, told=self._tell, heard=self._heard, met=self._met
+        )
         self._until = 0
         self._guarded: tuple[tuple[str, str], ...] = ()
-        self._status: Mapping[str, Any] = {}
         self._role = ""
-        self._restarts, self._ended = 0, ""  # of the worker of this keeper; why the keeper has ended
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- what is known --------------------------------------------------------------------------
 
     def generation(self) -> Generation:
         """What this server has. While no volume process writes it, a person may have: that is seen."""
-        if self._writer is None and (stamp := store.stamp(self.folder)) != self._stamp:
+        if not self._processes.connected and (stamp := store.stamp(self.folder)) != self._stamp:
             self._generation, self._stamp = None, stamp
         if self._generation is None:
             self._generation = store.known(self.folder)
@@ -97,8 +77,8 @@ class BlockEngine:
     def status(self) -> Mapping[str, Any]:
         """What the worker said last."""
         images = {each.volume.dir: _size(each.image) for each in self.places}
-        own = {"role": self._role, "restarts": self._restarts, "images": images, "promise": self._promise()}
-        return {**self._status, **own}
+        own = {"role": self._role, "restarts": self._processes.restarts, "images": images, "promise": self._promise()}
+        return {**self._processes.status, **own}
 
     def _promise(self) -> str:
         what = "each write()" if self._rfs.durability == "write" else "what fsync acknowledged"
@@ -109,7 +89,7 @@ class BlockEngine:
 
     async def recover(self) -> None:
         """Take away what an earlier run left."""
-        await self._stop_keeper()
+        await self._processes.stop()
         await asyncio.to_thread(self._clean)
         self._generation = None
 
@@ -137,11 +117,11 @@ class BlockEngine:
                 await asyncio.to_thread(adopt.adopt, place)
         await self._start()
         self._role = "primary"
-        await self._order("serve", new=new, until=max(self._until, _boottime() + 10**9))
+        await self._processes.order("serve", new=new, until=max(self._until, _boottime() + 10**9))
 
     async def mount(self) -> None:
         """Mount the volumes over their directories."""
-        await self._order_keeper("mount")
+        await self._processes.order_keeper("mount")
         for place in self.places:
             await asyncio.to_thread(place.mount, self._run / self._context.name / place.volume.name)
 
@@ -153,36 +133,36 @@ class BlockEngine:
         self._role = "secondary"
         mine = self.generation()
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{mine.data[:8]}" if aside else ""
-        await self._order("receive", fullsync=fullsync, aside=name)
+        await self._processes.order("receive", fullsync=fullsync, aside=name)
         if name:
             self._told(VolumeEvent("aside", f"what only this server has is kept in {self.folder / 'aside' / name}"))
 
     async def alone(self, new: str) -> None:
         """The primary goes on without the other."""
-        await self._order("alone", new=new)
+        await self._processes.order("alone", new=new)
 
     async def outdate(self) -> None:
         """This server's data are not the newest any more."""
-        if self._writer is not None:
-            await self._order("outdate")
+        if self._processes.connected:
+            await self._processes.order("outdate")
         else:
             self._generation = gen.outdated(self.generation())
             await asyncio.to_thread(store.store, self.folder, self._generation)
 
     async def release(self, *, force: bool = False) -> None:
         """Unmount, and serve or receive no more."""
-        if self._role == "primary" and self._writer is not None:
+        if self._role == "primary" and self._processes.connected:
             if force:
                 with suppress(SafekitError):
-                    await self._order("release", force=True)
+                    await self._processes.order("release", force=True)
             clean = True
             for place in reversed(self.places):
                 clean = await asyncio.to_thread(partial(place.umount, force=force)) and clean
             if not force:
-                await self._order("release")
+                await self._processes.order("release")
                 if not clean:
                     self._context.log(Severity.INFO, "processes still had files open on the replicated directories")
-        await self._stop_keeper()
+        await self._processes.stop()
         if force:
             for place in reversed(self.places):
                 await asyncio.to_thread(partial(place.umount, force=True))
@@ -192,17 +172,17 @@ class BlockEngine:
     def lease(self, until: int) -> None:
         """The primary may acknowledge until then."""
         self._until = until
-        self._send({"do": "lease", "until": until})
+        self._processes.send({"do": "lease", "until": until})
 
     def limit(self, bandwidth: int) -> None:
         """Of a resynchronisation, in bytes a second."""
         self._rfs = replace(self._rfs, bandwidth=bandwidth)
-        self._send({"do": "limit", "bandwidth": bandwidth})
+        self._processes.send({"do": "limit", "bandwidth": bandwidth})
 
     def guard(self, addresses: tuple[tuple[str, str], ...]) -> None:
         """Addresses that must not outlive the lease."""
         self._guarded = addresses
-        self._send({"do": "guard", "addresses": [list(each) for each in addresses]})
+        self._processes.send({"do": "guard", "addresses": [list(each) for each in addresses]})
 
     def settled(self) -> None:
         """The module has been Ready: the directories' original content is not needed any more."""
@@ -215,7 +195,7 @@ class BlockEngine:
         """Compare both images while they are used."""
         if self._role != "primary":
             raise problem("rfs.not-primary", "the primary compares the data", "give the command on the primary")
-        found = await self._order("verify", limit=24 * 3600.0)
+        found = await self._processes.order("verify", limit=24 * 3600.0)
         names = [each.volume.dir for each in self.places]
         places = [f"{names[volume]}: {size} bytes at {offset}" for volume, offset, size in found["ranges"]]
         different = int(found["different"])
@@ -244,7 +224,7 @@ class BlockEngine:
         if place.volume.filesystem == "ext4" and not system.has_capability(system.CAP_SYS_RESOURCE):
             text = f"the agent lacks CAP_SYS_RESOURCE, without which ext4 does not grow while it is used ({directory})"
             raise problem("rfs.no-capability", text, "give it to the agent: its unit file lists capabilities")
-        await self._order("resize", volume=number, size=wanted)
+        await self._processes.order("resize", volume=number, size=wanted)
         file = self._run / self._context.name / place.volume.name
         await asyncio.to_thread(place.grow, file)
         return {"text": f"{directory} has {wanted >> 20} MiB now"}
@@ -286,200 +266,22 @@ class BlockEngine:
         return json.dumps({**names, "volumes": volumes, "options": options})
 
     async def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._restarts, self._ended = 0, ""
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(self._take_off)
-        log = await asyncio.to_thread(_open_log, self._context.paths.module_var(self._context.name))
-        try:
-            self._keeper = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", f"{__package__}.keeper"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
-        assert self._keeper.stdin is not None
-        assert self._keeper.stdout is not None
-        self._keeper.stdin.write(self._plan().encode())
-        self._keeper.stdin.close()
-        try:
-            async with asyncio.timeout(START_LIMIT):
-                ready = await self._keeper.stdout.readline()
-        except TimeoutError:
-            ready = b""
-        if not ready:
-            text = "the volume process did not start"
-            raise problem("rfs.no-process", text, "see volume.log in the module's folder of $SAFEVAR/modules")
-        self._spawn(self._watch_keeper())
-        await self._connect()
+        await self._processes.start(self._plan(), self._context.paths.module_var(self._context.name))
 
-    async def _connect(self) -> None:
-        reader, self._writer = await asyncio.open_unix_connection(
-            self._run / f"{self._context.name}.sock", limit=1 << 22
-        )
-        self._spawn(self._read(reader))
-        self.lease(self._until)
-        self.guard(self._guarded)
-        self.limit(self._rfs.bandwidth)
-        self._spawn(self._refresh(self._writer))
-
-    async def _watch_keeper(self) -> None:
-        """The keeper says when the worker has died, and whether it was started again."""
-        with suppress(OSError):
-            reader, writer = await asyncio.open_unix_connection(self._keeper_path)
-            try:
-                while line := await reader.readline():
-                    said = json.loads(line)
-                    if said.get("event") == "failed":
-                        self._told(VolumeEvent("failed", "the volume process dies again and again"))
-                    elif said.get("event") == "died":
-                        self._restarts += 1
-                        self._told(VolumeEvent("restarted", "the volume's process died and was started again"))
-                    elif said.get("event") == "unserved":  # the keeper ends, which is told when it has
-                        self._ended = said["cause"]
-            finally:
-                writer.close()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _refresh(self, writer: asyncio.StreamWriter) -> None:
-        while self._writer is writer:
-            with suppress(SafekitError):
-                self._status = await self._order("status")
-            await asyncio.sleep(REFRESH)
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        """What the worker says, and its successor after it."""
-        while True:
-            try:
-                line = await reader.readline()
-            except (OSError, ValueError):
-                line = b""
-            if line:
-                self._heard(json.loads(line))
-                continue
-            self._writer = None
-            self._fail_waiting()
-            keeper = self._keeper
-            while keeper is not None and keeper is self._keeper and keeper.returncode is None:
-                with suppress(OSError):
-                    await self._connect()
-                    return
-                await asyncio.sleep(RECONNECT)
-            if keeper is not None and keeper is self._keeper:
-                self._told(VolumeEvent("failed", self._ended or "the keeper of the volume has ended"))
-            return
-
-    def _fail_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(problem("rfs.process-died", "the volume process died", "it is started again"))
+    def _tell(self, event: VolumeEvent) -> None:
+        self._told(event)
 
     def _heard(self, said: Mapping[str, Any]) -> None:
         found = said.get("generation") or (said.get("ok") or {}).get("generation")
         if found:
             self._generation = Generation.from_dict(found)
-        if "event" in said:
-            self._told(VolumeEvent(said["event"], said.get("cause") or "", said.get("data") or {}))
-            return
-        future = self._waiting.pop(said.get("id", 0), None)
-        if future is None or future.done():
-            return
-        if "error" in said:
-            code = said.get("code", "rfs.refused")
-            future.set_exception(problem(code, said["error"], "see volume.log in the module's folder"))
-        else:
-            future.set_result(said["ok"])
 
-    def _send(self, words: Mapping[str, Any]) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(words).encode() + b"\n")
-
-    async def _order(self, verb: str, *, limit: float = ORDER_LIMIT, **values: Any) -> Mapping[str, Any]:
-        if self._writer is None:
-            raise problem("rfs.no-process", "the volume process does not run", "start the module")
-        self._number += 1
-        number = self._number
-        future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        self._send({"id": number, "do": verb, **values})
-        try:
-            async with asyncio.timeout(limit):
-                return await future
-        except TimeoutError:
-            raise problem("rfs.no-answer", f"the volume process did not answer to {verb}", "see volume.log") from None
-        finally:
-            self._waiting.pop(number, None)
-
-    @property
-    def _keeper_path(self) -> Path:
-        return self._run / f"{self._context.name}.keeper"
-
-    async def _order_keeper(self, verb: str) -> None:
-        reader, writer = await asyncio.open_unix_connection(self._keeper_path)
-        try:
-            writer.write(json.dumps({"do": verb}).encode() + b"\n")
-            async with asyncio.timeout(ORDER_LIMIT):
-                while line := await reader.readline():
-                    said = json.loads(line)
-                    if "error" in said:
-                        raise problem("rfs.mount", f"{verb}: {said['error']}", "see volume.log")
-                    if "ok" in said:
-                        return
-        finally:
-            writer.close()
-
-    async def _stop_keeper(self) -> None:
-        """End keeper and worker, those of an earlier agent too."""
-        writer, self._writer = self._writer, None
-        keeper, self._keeper = self._keeper, None
-        if writer is not None:
-            writer.close()
-        self._fail_waiting()
-        for task in tuple(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
-        with suppress(OSError):
-            await self._end_keeper()
-        if keeper is not None:
-            try:
-                async with asyncio.timeout(STOP_LIMIT):
-                    await keeper.wait()
-            except TimeoutError:
-                keeper.kill()
-                await keeper.wait()
-
-    async def _end_keeper(self) -> None:
-        """Tell whoever listens there to stop, and kill it when it does not: a stopped keeper would keep the volume."""
-        reader, writer = await asyncio.open_unix_connection(self._keeper_path)
-        pid = 0
-        try:
-            found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            pid = os.pidfd_open(int.from_bytes(found[:4], sys.byteorder))
-            writer.write(b'{"do": "stop"}\n')
-            async with asyncio.timeout(STOP_LIMIT):
-                while await reader.readline():
-                    continue
-        except TimeoutError:
-            self._context.log(Severity.WARNING, "the keeper of the volume does not stop, and is killed")
-            signal.pidfd_send_signal(pid, signal.SIGKILL)
-            await asyncio.to_thread(select.select, [pid], [], [], STOP_LIMIT)
-        finally:
-            if pid:
-                os.close(pid)
-            writer.close()
-
-
-def _open_log(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    return os.open(folder / "volume.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    def _met(self) -> None:
+        self.lease(self._until)
+        self.guard(self._guarded)
+        self.limit(self._rfs.bandwidth)
 
 
 def _size(image: Path) -> int:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation, compare
-from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, command, elect, react, refusal, returns
+from safekit_py.plugins.mirror.orders import command
+from safekit_py.plugins.mirror.roles import SERVES, Rules, Side, elect, react, refusal, returns
 
 from safekit_py.api import Readiness, State, StateError
 

@@ -13,7 +13,7 @@ from safekit_py.plugins.mirror.volume.block import BlockEngine
 @pytest.fixture
 def engine(tmp_path):
     paths = SimpleNamespace(var=tmp_path / "var", run=tmp_path / "run")
-    context = SimpleNamespace(paths=paths, name="m", module_id=2)
+    context = SimpleNamespace(paths=paths, name="m", module_id=2, log=lambda *_: None)
     places = (Replicated(str(tmp_path / "full"), "full"), Replicated(str(tmp_path / "new"), "new"))
     made = BlockEngine(context, Rfs(places))
     made.folder.mkdir(parents=True)
