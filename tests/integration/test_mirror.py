@@ -1,6 +1,7 @@
 """A mirror: two servers, real replication, and every acknowledged write there after each fault."""
 
 import pytest
+from fault_support import roles, settle
 from mirror_support import SERVERS, kill, make, pids, up, wait_for
 from safekit_py.plugins.mirror.volume import system
 
@@ -17,21 +18,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def mirror(made):
-    """PRIM on one server, SECOND on the other, whatever an earlier test left."""
-    made.lab.heal()
-    for host in SERVERS:
-        if not made.lab.alive(host):
-            made.lab.boot(host)
-    for host in SERVERS:
-        wait_for(lambda host=host: made.state(host) is not None)
-    if all(made.role(host) == "STOP" for host in SERVERS):
-        made.cli(ONE, "prim", "ledger", "--yes")
-        wait_for(lambda: made.state(ONE) == "ALONE Ready", 30)
-        made.cli(TWO, "second", "ledger", "--yes")
-    for host in SERVERS:
-        if made.role(host) == "STOP":
-            made.cli(host, "start", "ledger")
-    wait_for(lambda: sorted(made.state(h) for h in SERVERS) == ["PRIM Ready", "SECOND Ready"], 60)
+    settle(made)
     yield made
     made.show()  # seen when the test fails
 
@@ -40,12 +27,6 @@ def named(mirror, host, *what):
     found = mirror.lab.run(host, ["pgrep", *what], capture_output=True, text=True).stdout.split()
     assert found, f"{host} runs no {what[-1]}"
     return [int(each) for each in found]
-
-
-def roles(mirror):
-    """Primary and secondary."""
-    first = ONE if mirror.role(ONE) == "PRIM" else TWO
-    return first, TWO if first == ONE else ONE
 
 
 def test_the_first_start_is_a_persons_and_the_other_gets_all(mirror):

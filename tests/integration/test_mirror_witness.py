@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+from fault_support import roles, settle
 from mirror_support import CONFIG, SERVERS, make, up, wait_for
 
 pytestmark = pytest.mark.lab
@@ -32,19 +33,9 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def mirror(made):
-    made.lab.heal()
-    if all(made.role(host) == "STOP" for host in SERVERS):
-        made.cli(ONE, "prim", "ledger", "--yes")
-        wait_for(lambda: made.state(ONE) == "ALONE Ready", 30)
-        made.cli(TWO, "second", "ledger", "--yes")
-    wait_for(lambda: sorted(made.state(h) for h in SERVERS) == ["PRIM Ready", "SECOND Ready"], 60)
+    settle(made)
     yield made
     made.show()
-
-
-def roles(mirror):
-    first = ONE if mirror.role(ONE) == "PRIM" else TWO
-    return first, TWO if first == ONE else ONE
 
 
 def test_a_cut_between_the_servers_leaves_the_primary_alone_and_the_secondary_waiting(mirror):
