@@ -39,6 +39,7 @@ class RoleChange:
             raise _not_agreed(why)
         module.frozen = module.fenced = module.failing = module.connected = False
         module.leaving, module.outdated_for = False, ""
+        module.say()  # replication may reach the other server before the next heartbeat does
         module.lost_at = time.monotonic_ns()
         module.renew()
         await module.engine.serve(new=new)

@@ -335,10 +335,11 @@ def _take_over(me: Side, rules: Rules, granted: bool | None, reason: str) -> Dec
 
 def _exchange(me: Side, peer: Side) -> Decision:
     """Both are SECOND: the one that was not the primary takes over; ``began`` says who was."""
+    if me.began is State.PRIM and peer.began is not State.PRIM:
+        # It may have begun to resynchronise this one already, before a heartbeat said that it is primary.
+        return Decision(State.SECOND, "the other server takes over")
     if not me.generation.uptodate or not peer.generation.uptodate:
         return _wait("neither server is primary")
-    if me.began is State.PRIM and peer.began is not State.PRIM:
-        return Decision(State.SECOND, "the other server takes over")
     if peer.began is State.PRIM and me.began is not State.PRIM:
         return Decision(State.PRIM, "the roles are exchanged")
     return _wait("both servers are secondary")

@@ -294,6 +294,16 @@ def test_an_alone_server_that_lost_the_secondary_it_had_just_made_the_same_goes_
     assert react(me, side(1, S.SECOND, TWO), PLAIN, silent=False, granted=None).goal is S.PRIM
 
 
+def test_the_former_primary_of_an_exchange_stays_when_its_data_begin_to_be_replaced():
+    """The new primary's first bytes may come before the heartbeat that says what it is."""
+    me = side(0, S.SECOND, gen.resyncing(ONE), began=S.PRIM)
+    assert react(me, side(1, S.SECOND, TWO), PLAIN, silent=False, granted=None).goal is S.SECOND
+    assert react(me, side(1, S.WAIT, TWO), PLAIN, silent=False, granted=None).goal is S.WAIT
+    assert react(me, None, PLAIN, silent=True, granted=None).goal is S.WAIT
+    beside = side(0, S.SECOND, gen.resyncing(ONE))
+    assert react(beside, side(1, S.SECOND, TWO), PLAIN, silent=False, granted=None).goal is S.WAIT
+
+
 def test_a_primary_that_was_alone_gives_its_role_to_the_server_that_defaultprim_names():
     named, both = Rules(node=1), {"connected": True}
     me, peer = side(0, S.PRIM, ONE, **both), side(1, S.SECOND, TWO, **both)
