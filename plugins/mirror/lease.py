@@ -10,14 +10,11 @@ import math
 import time
 from dataclasses import replace
 
-from safekit_py.api import State
-
-from .roles import Side
+from .roles import SERVES, Side
 from .seams import Beat, Grant, WitnessClient
 
 VOUCH = 0.9  # of the timeout: how long the other server's last word holds, counted from what it had heard
 EARLY = 2 / 3  # of the lease: with less than that left it is asked for again
-SERVES = (State.PRIM, State.ALONE)
 
 
 class Lease:

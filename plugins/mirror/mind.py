@@ -17,13 +17,12 @@ from safekit_py.api import SafekitError, Severity, State, Status
 
 from . import roles
 from .lease import boottime
-from .roles import Decision, Side
+from .roles import SERVES, Decision, Side
 
 if TYPE_CHECKING:
     from .runtime import MirrorRuntime
 
 SLEPT = 0.5  # seconds between two looks at the clock, beyond the pulse, that mean that this server was asleep
-SERVES = (State.PRIM, State.ALONE)
 ROLES = (*SERVES, State.SECOND)
 
 

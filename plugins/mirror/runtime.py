@@ -28,14 +28,13 @@ from .lease import Lease, boottime
 from .mind import Mind
 from .model import Heart, Rfs
 from .notes import notes
-from .roles import Decision, Rules, Side
+from .roles import SERVES, Decision, Rules, Side
 from .seams import Beat, Engine, HeartLink, VolumeEvent, WitnessClient
 from .situation import Situation, read
 from .witness.ping import PingWitness
 
 SHARE = 0.7  # of the timeout: how far ahead of now the lease ends when nothing limits it
 GOODBYES = 3  # words that a stopping server sends: a datagram may be lost
-SERVES = (State.PRIM, State.ALONE)
 
 
 class MirrorRuntime:

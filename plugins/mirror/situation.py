@@ -7,7 +7,7 @@ the least that it could mean, and a generation that cannot be read as none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from safekit_py.api import Readiness, State
@@ -104,8 +104,3 @@ def _generation(value: object) -> Generation:
         return Generation.from_dict(value)
     except Exception:  # whatever it is, it is no generation of ours
         return Generation()
-
-
-def with_side(situation: Situation, **changes: Any) -> Situation:
-    """The same with another side."""
-    return replace(situation, side=replace(situation.side, **changes))

@@ -9,11 +9,9 @@ Every function may be called again after it failed or after a crash at any point
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import struct
 import subprocess
 import time
 from contextlib import suppress
@@ -30,7 +28,6 @@ from .image import sync_folder
 PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 PATIENCE = 3.0  # seconds that an unmount waits for processes that still use the directory
 LOOP_MAJOR = 7
-FITRIM = 0xC0185879
 DAMAGED = (errno.EUCLEAN, errno.EINVAL, errno.EBADMSG)
 LIMIT = 3600.0  # seconds that a program on a whole file system may take
 
@@ -308,15 +305,6 @@ class Place:
                 program("resize2fs", each.device)
             else:
                 program("xfs_growfs", self.dir)
-
-    def trim(self) -> None:
-        """Tell the volume which of its blocks are free: they become holes on both servers."""
-        fd = os.open(self.dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with suppress(OSError):
-                fcntl.ioctl(fd, FITRIM, struct.pack("=QQQ", 0, (1 << 64) - 1, 1 << 16))
-        finally:
-            os.close(fd)
 
     def recover(self) -> None:
         """After a crash: no mount, no loop device, no half-made image, and the directory is there."""

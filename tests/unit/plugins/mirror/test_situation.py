@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.generation import Generation
 from safekit_py.plugins.mirror.roles import Side
-from safekit_py.plugins.mirror.situation import MAX_RESOURCES, Situation, read, with_side
+from safekit_py.plugins.mirror.situation import MAX_RESOURCES, Situation, read
 
 from safekit_py.api import Readiness, State
 
@@ -77,10 +77,3 @@ def test_what_is_too_much_is_cut_off_and_not_refused():
     assert len(words["resources"]) == MAX_RESOURCES
     assert len(words["reason"]) == 500
     assert len(json.dumps(words)) < 30_000
-
-
-def test_a_changed_side_leaves_the_rest():
-    before = Situation(LEAST.side, swap=3, reason="why")
-    after = with_side(before, frozen=True)
-    assert after.side.frozen
-    assert (after.swap, after.reason) == (3, "why")

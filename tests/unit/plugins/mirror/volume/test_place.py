@@ -293,20 +293,6 @@ def test_it_grows_while_it_is_used(place, tmp_path):
 
 
 @pytest.mark.lab
-def test_free_blocks_become_holes(place, tmp_path):
-    (tmp_path / "data").mkdir()
-    adopt.adopt(place)
-    mount_image(place)
-    (tmp_path / "data/large").write_bytes(os.urandom(20 << 20))
-    os.sync()
-    taken = place.image.stat().st_blocks
-    (tmp_path / "data/large").unlink()
-    os.sync()
-    place.trim()
-    assert place.image.stat().st_blocks < taken - (15 << 20) // 512
-
-
-@pytest.mark.lab
 @pytest.mark.parametrize("after", [0.02, 0.1, 0.3])
 def test_a_copy_that_was_cut_short_is_begun_anew(place, tmp_path, after):
     fill(tmp_path / "data")
