@@ -109,6 +109,8 @@ class Secondary:
         kind = frame.kind
         if kind in (Kind.WRITE, Kind.DISCARD, Kind.ZERO):
             image = self._image(frame)
+            if kind is Kind.WRITE and len(frame.payload) != frame.size:
+                raise WireError(f"a write of {frame.size} bytes with {len(frame.payload)}")
             self._mark(frame)
             self._keep_aside(image, frame)
             if kind is Kind.WRITE:

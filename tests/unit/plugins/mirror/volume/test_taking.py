@@ -116,6 +116,20 @@ def test_a_list_that_ends_within_a_number_ends_the_connection(tmp_path):
         server.close()
 
 
+@pytest.mark.parametrize("kind", [Kind.WRITE, Kind.FILL])
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_data_of_another_length_than_said_end_the_connection(tmp_path, kind, size):
+    server = Server(tmp_path)
+    try:
+        server.secondary.connected(Sink())
+        server.secondary.take_frames([hello()])
+        with pytest.raises(ConnectionError):
+            server.secondary.take_frames([Frame(kind, 0, 1, SIZE - size, size, memoryview(b"\1\2"))])
+        assert (server.folder / "data.img").read_bytes() == bytes(SIZE)
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("kind", [Kind.WRITE, Kind.DISCARD, Kind.ZERO, Kind.FILL, Kind.HOLE, Kind.ASK, Kind.HOLES])
 @pytest.mark.parametrize(("volume", "offset", "size"), [(1, 0, 4096), (0, SIZE, 4096), (0, SIZE - 4096, 8192)])
 def test_a_range_that_is_not_there_ends_the_connection(tmp_path, kind, volume, offset, size):
