@@ -2,7 +2,7 @@
 
 from safekit_py.core.buckets import BUCKETS, NOBODY
 from safekit_py.core.group import Settings, View
-from safekit_py.core.membership import owner_table
+from safekit_py.core.membership import owner_entries
 from safekit_py.errors import NotFoundError, Problem, SafekitError, StateError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
@@ -82,7 +82,7 @@ __all__ = [
     "hookimpl",
     "is_literal",
     "open_log",
-    "owner_table",
+    "owner_entries",
     "refuse_if_unsafe",
     "resolve",
     "turn_over",

@@ -12,28 +12,30 @@ import errno
 import json
 import os
 import socket
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ..vip.model import Interface
+from ..vip.model import Interface, Ip
 
-IFA_F_NOPREFIXROUTE = 0x200
+IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+FOREVER = 0xFFFFFFFF
+NTF_SELF, NUD_PERMANENT = 0x02, 0x80
 SYSCTL = Path("/proc/sys/net/ipv4/conf")
 IN_OWN_NAME = "2"  # of arp_announce: the best address of the target's network, never a virtual one
 
 
-def networks(netlink: IPRoute) -> list[tuple[int, str, IPv4Interface]]:
-    """Every IPv4 address of this host: interface index, device name, address with its prefix."""
+def networks(netlink: IPRoute) -> list[tuple[int, str, IPv4Interface | IPv6Interface]]:
+    """Every address of this host: interface index, device name, address with its prefix."""
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
     found = []
-    for message in netlink.get_addr(family=socket.AF_INET):
+    for message in (*netlink.get_addr(family=socket.AF_INET), *netlink.get_addr(family=socket.AF_INET6)):
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         index = message["index"]
-        found.append((index, names.get(index, ""), IPv4Interface(f"{address}/{message['prefixlen']}")))
+        found.append((index, names.get(index, ""), ip_interface(f"{address}/{message['prefixlen']}")))
     return found
 
 
@@ -52,7 +54,13 @@ def device_of(netlink: IPRoute, interface: Interface) -> tuple[int, str]:
         raise LookupError("an interface without a name needs a virtual address by which its device can be found")
     wanted = interface.addresses[0].addr
     # The longest prefix is the most particular network; an address of /32 (often a virtual one) is no network.
-    matches = [entry for entry in networks(netlink) if wanted in entry[2].network and entry[2].network.prefixlen < 32]
+    matches = [
+        entry
+        for entry in networks(netlink)
+        if entry[2].network.prefixlen < entry[2].max_prefixlen
+        and entry[2].version == wanted.version
+        and wanted in entry[2].network
+    ]
     if not matches:
         known = ", ".join(f"{address} on {name}" for _, name, address in networks(netlink)) or "none"
         raise LookupError(f"no network device is in the network of {wanted}; this server's addresses: {known}")
@@ -72,10 +80,10 @@ def mac_of(netlink: IPRoute, index: int) -> bytes:
     raise LookupError(f"network device {index} is gone or has no MAC address")
 
 
-def add(netlink: IPRoute, index: int, address: IPv4Address, netmask: int | None = None) -> int:
+def add(netlink: IPRoute, index: int, address: Ip, netmask: int | None = None) -> int:
     """Put a virtual address on a device.
 
-    :param netmask: prefix length, or None: that of the device's network that contains it, else 32.
+    :param netmask: prefix length, or None: that of the device's network that contains it, else 32 (IPv6: 128).
     :returns: the prefix length that it has now.
     :raises NetlinkError: the kernel refused.
     """
@@ -85,18 +93,23 @@ def add(netlink: IPRoute, index: int, address: IPv4Address, netmask: int | None 
             return present.network.prefixlen
         if device == index and present.ip != address and address in present.network:
             around.append(present.network.prefixlen)
-    prefix = netmask if netmask is not None else max(around, default=32)
+    prefix = netmask if netmask is not None else max(around, default=address.max_prefixlen)
     # The device's own address has made the route to its network: ours must not add a second, nor take it along later.
     flags = IFA_F_NOPREFIXROUTE if prefix in around else 0
+    more: dict[str, int] = {}
+    if address.version == 6:
+        # All servers have it: detection would find it twice. Deprecated, no connection of this server starts from it.
+        flags |= IFA_F_NODAD
+        more = {"preferred_lft": 0, "valid_lft": FOREVER}
     try:
-        netlink.addr("add", index=index, address=str(address), prefixlen=prefix, flags=flags)
+        netlink.addr("add", index=index, address=str(address), prefixlen=prefix, flags=flags, **more)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
     return prefix
 
 
-def remove(netlink: IPRoute, index: int, address: IPv4Address) -> bool:
+def remove(netlink: IPRoute, index: int, address: Ip) -> bool:
     """Take a virtual address off a device, whatever its prefix length; whether it was there."""
     gone = False
     for device, _, present in networks(netlink):
@@ -108,6 +121,27 @@ def remove(netlink: IPRoute, index: int, address: IPv4Address) -> bool:
                 if error.code not in {errno.EADDRNOTAVAIL, errno.ENODEV}:
                     raise
     return gone
+
+
+def listen_for(netlink: IPRoute, index: int, vmac: bytes) -> None:
+    """Let a device receive frames for a virtual MAC without having it; a device that cannot filter becomes promiscuous.
+
+    :raises NetlinkError: the device refuses.
+    """
+    try:
+        netlink.fdb("add", ifindex=index, lladdr=vmac.hex(":"), flags=NTF_SELF, state=NUD_PERMANENT)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+def listen_no_more(netlink: IPRoute, index: int, vmac: bytes) -> None:
+    """Undo :func:`listen_for`; again is harmless."""
+    try:
+        netlink.fdb("del", ifindex=index, lladdr=vmac.hex(":"), flags=NTF_SELF, state=NUD_PERMANENT)
+    except NetlinkError as error:
+        if error.code not in {errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL}:
+            raise
 
 
 def ask_in_own_name(device: str, user: str, memory: Path) -> None:

@@ -1,7 +1,7 @@
-"""ARP that tells clients which server to use now: after a change of owners, the clients need not time out first.
+"""Tells clients which MAC to use for a virtual address now, so that they need not time out first.
 
-One server announces to all (:func:`to_all`); then each tells the clients whose ARP bucket it owns (:func:`to_client`),
-so that they spread over the servers again. Frames are built by pure functions; :func:`send` puts them on a device.
+One server announces to all; then each tells the clients whose ARP bucket it owns, so that they spread over the servers
+again. :func:`send` puts frames on a device.
 """
 
 from __future__ import annotations
@@ -9,27 +9,24 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from dataclasses import dataclass
 
-EVERYBODY = b"\xff" * 6
-ETHERNET_IPV4 = bytes.fromhex("000108000604")
-REQUEST, REPLY = b"\x00\x01", b"\x00\x02"
-SHORTEST = 60  # bytes of an Ethernet frame without its check sum
+from ..vip.frames import announcement
+from ..vip.model import Ip
 
 
-def to_all(vip: IPv4Address, mac: bytes) -> bytes:
-    """A gratuitous ARP request by broadcast: "the VIP is at this MAC" (RFC 5227, announcement)."""
-    arp = ETHERNET_IPV4 + REQUEST + mac + vip.packed + bytes(6) + vip.packed
-    return (EVERYBODY + mac + b"\x08\x06" + arp).ljust(SHORTEST, b"\0")
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is announced, and from where.
 
-
-def to_client(vip: IPv4Address, mac: bytes, client_mac: bytes) -> bytes:
-    """The same to one client, as a gratuitous answer.
-
-    Not an ordinary answer: for a second after an announcement Linux believes none that contradicts it.
+    :param mac: what clients are to use.
+    :param source: the device's own MAC, from which the frame comes.
     """
-    arp = ETHERNET_IPV4 + REPLY + mac + vip.packed + mac + vip.packed
-    return (client_mac + mac + b"\x08\x06" + arp).ljust(SHORTEST, b"\0")
+
+    device: str
+    vip: Ip
+    mac: bytes
+    source: bytes
 
 
 def send(device: str, frames: Iterable[bytes]) -> int:
@@ -52,13 +49,13 @@ def send(device: str, frames: Iterable[bytes]) -> int:
     return sent
 
 
-def announce(device: str, vip: IPv4Address, mac: bytes, targets: Iterable[bytes], broadcast: bool = False) -> int:
-    """Tell that the VIP is at this MAC.
+def announce(told: Told, targets: Iterable[bytes], broadcast: bool = False) -> int:
+    """Tell where a virtual address is.
 
     :param targets: MAC of each client to be told.
     :param broadcast: tell everybody first; for one server of the farm.
     :returns: how many frames were sent.
     """
-    frames = [to_all(vip, mac)] if broadcast else []
-    frames += [to_client(vip, mac, client_mac) for client_mac in targets if not client_mac[0] & 1]
-    return send(device, frames)
+    frames = [announcement(told.vip, told.mac, told.source)] if broadcast else []
+    frames += [announcement(told.vip, told.mac, told.source, to) for to in targets if not to[0] & 1]
+    return send(told.device, frames)

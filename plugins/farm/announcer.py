@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from safekit_py.api import Severity
 
@@ -25,10 +24,12 @@ SPREAD_AFTER = 0.05  # seconds between the broadcast and the unicasts that sprea
 class Change:
     """What a new view means for the announcements.
 
+    :param first: nobody had buckets of the ARP group, somebody has now.
     :param lost: a server that had buckets of the ARP group has none now.
     :param speaks: this server is the one that tells everybody.
     """
 
+    first: bool
     lost: bool
     speaks: bool
 
@@ -46,15 +47,19 @@ class Announcer:
         log: Callable[[Severity, str], None],
     ) -> None:
         self._places = [(i, d) for i, d in places if i.arpreroute]
+        self._invisible = [(i, d) for i, d in places if i.vmac]
         self._mine, self._log = mine, log
         self._task: asyncio.Task[None] | None = None
 
     def changed(self, change: Change) -> None:
         """A view was installed. Joins need no announcement: whoever gets a frame sends it on to its owner."""
+        if change.first and change.speaks:
+            # The virtual MAC stays for good: this is for those who know another one from before.
+            self._send(self._invisible, [], broadcast=True)
         if not self._places or not change.lost:
             return
         if change.speaks:
-            self._send([], broadcast=True)
+            self._send(self._places, [], broadcast=True)
         self.stop()
         self._task = asyncio.create_task(self._repeat())
 
@@ -70,16 +75,15 @@ class Announcer:
         end = clock() + max(i.arpelapse for i, _ in self._places)
         await asyncio.sleep(SPREAD_AFTER)
         while clock() < end:
-            self._send(self._mine(), broadcast=False)
+            self._send(self._places, self._mine(), broadcast=False)
             await asyncio.sleep(max(interval, SPREAD_AFTER))
 
-    def _send(self, clients: list[bytes], *, broadcast: bool) -> None:
-        for interface, device in self._places:
+    def _send(self, places: Sequence[tuple[Interface, Device]], clients: list[bytes], *, broadcast: bool) -> None:
+        for interface, device in places:
             for address in interface.addresses:
-                self._tell(device, address.v4, clients, broadcast=broadcast)
-
-    def _tell(self, device: Device, address: IPv4Address, clients: list[bytes], *, broadcast: bool) -> None:
-        try:
-            announce.announce(device.name, address, device.mac, clients, broadcast=broadcast)
-        except OSError as error:
-            self._log(Severity.WARNING, f"{address} could not be announced on {device.name}: {error.strerror}")
+                told = announce.Told(device.name, address.addr, interface.vmac or device.mac, device.mac)
+                try:
+                    announce.announce(told, clients, broadcast=broadcast)
+                except OSError as error:
+                    text = f"{address.addr} could not be announced on {device.name}: {error.strerror}"
+                    self._log(Severity.WARNING, text)

@@ -28,6 +28,7 @@ class Command(IntEnum):
     MAP_CREATE = 0
     MAP_LOOKUP = 1
     MAP_UPDATE = 2
+    MAP_DELETE = 3
     PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
@@ -135,8 +136,22 @@ class Map:
         _bpf(Command.MAP_LOOKUP, self._key_and_value(key, buffer))
         return buffer.raw
 
+    def delete(self, key: bytes) -> None:
+        """Remove an entry; ``OSError`` (ENOENT) when there is none."""
+        _bpf(Command.MAP_DELETE, _attributes("IIQ", self.fd, 0, _address(key)))
+
+    def all_values(self) -> bytes:
+        """The values of an array, in order, by one system call."""
+        return self._batch()[1]
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries of a hash map, by one system call: entries that come and go meanwhile may be missed."""
+        keys, values = self._batch()
+        width = self.layout.key_size
+        for index in range(len(keys) // width):
+            yield keys[index * width : (index + 1) * width], values[index * self._size : (index + 1) * self._size]
+
+    def _batch(self) -> tuple[bytes, bytes]:
         room = self.layout.entries
         keys = ctypes.create_string_buffer(room * self.layout.key_size)
         values = ctypes.create_string_buffer(room * self._size)
@@ -146,11 +161,7 @@ class Map:
         with contextlib.suppress(FileNotFoundError):  # the kernel's way to say that this was the last batch
             _bpf(Command.MAP_LOOKUP_BATCH, attributes)
         found = struct.unpack_from("=I", attributes, 32)[0]
-        for index in range(found):
-            yield (
-                keys.raw[index * self.layout.key_size :][: self.layout.key_size],
-                values.raw[index * self._size :][: self._size],
-            )
+        return keys.raw[: found * self.layout.key_size], values.raw[: found * self._size]
 
     def pin(self, path: Path) -> None:
         """Keep the map alive under a name in a BPF file system."""

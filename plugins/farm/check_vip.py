@@ -1,4 +1,4 @@
-"""Which forms of ``<vip>`` fit a farm: addresses of IPv4 on every server, behind a ``<virtual_interface>``."""
+"""Which forms of ``<vip>`` fit a farm: addresses on every server, behind a ``<virtual_interface>``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,3 @@ def _interface(interface: Interface) -> Iterable[Problem]:
         if address.where != ALIAS:
             text = f'where="{address.where}" is not possible in a farm'
             yield Problem("vip.where", text, 'write where="alias"', line=address.line)
-        if address.addr.version == 6:
-            text = f"{address.addr}: the virtual addresses of a farm are IPv4 only for now"
-            yield Problem("vip.ipv6", text, "write an IPv4 address", line=address.line)

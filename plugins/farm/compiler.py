@@ -25,7 +25,7 @@ from .compiled import FilterObject
 SOURCE = Path(__file__).with_name("filter.c")
 HEADER = SOURCE.with_name("filter.h")
 FUNCTION = "safekit_filter"
-MAPS = ("settings", "gate", "lease", "owners", "macs", "clients", "counters")
+MAPS = ("settings", "gate", "owners", "macs", "peers", "clients", "fragments", "superseded", "scratch", "counters")
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"  # where Debian installs bcc; a plain venv does not look there
 BPFFS = Path("/sys/fs/bpf")
 PATIENCE = 180.0  # seconds for the child, on a machine that is busy with other things

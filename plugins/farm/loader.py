@@ -3,9 +3,8 @@
 Maps and program are pinned in one folder for each module, so they outlive the agent and a new one takes them up with
 :meth:`Filter.reopen`. Owners and MACs are double-buffered: a packet sees the old tables or the new ones, never a mix.
 
-Invariant: a filter that knows its VIPs (``configure``) accepts a packet for one only in a bucket of its own, while
-open, and a packet that may open a connection only while the lease runs. Before ``configure`` it knows no VIP, so attach
-it after.
+Invariant: a filter that knows its VIPs (``configure``) lets the stack have a packet for one only while it is open and
+the lease runs. Before ``configure`` it knows no VIP, so attach it after.
 """
 
 from __future__ import annotations
@@ -14,59 +13,76 @@ import contextlib
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from safekit_py.api import Problem, SystemProblem
 
 from . import bpf
+from .clock import TickClock
 from .compiled import LICENCE, FilterObject
 from .compiler import MAPS
 from .layout import (
     BUCKETS,
-    MAX_GROUPS,
-    NO_GROUP,
-    NOBODY,
+    GATE_ACTIVE,
+    GATE_BITS,
+    GATE_EXACT,
+    GATE_OPEN,
+    NO_ENTRY,
+    SLICES,
+    TABLE,
     VERDICTS,
     VERDICTS_ROOM,
-    KernelRule,
+    Configuration,
+    Ip,
     macs_bytes,
+    peer_key,
     settings_bytes,
 )
 
 PROGRAM = "program"
-CLOCK_LAG = 20_000_000  # ns: two ticks of the slowest kernel clock (100 Hz), by which the filter's clock may be late
+LAG = 2  # ticks by which the lease ends sooner: the kernel's count of ticks may be late
 ZERO = bytes(4)
+NOBODYS = NO_ENTRY * BUCKETS
 
 
 class Filter:
-    """One module's filter. :meth:`renew` may be called from a thread of its own; the rest from one thread at a time."""
+    """One module's filter. Its methods may be called from several threads."""
 
     def __init__(self, program: int, maps: Mapping[str, bpf.Map], folder: Path) -> None:
         self.program = program
         self.folder = folder
         self._maps = dict(maps)
-        self._closing = threading.Lock()
-        self._open, self._active = struct.unpack("=II", self._maps["gate"].lookup(ZERO))
+        self._lock = threading.Lock()
+        (self._gate,) = struct.unpack("=Q", self._maps["gate"].lookup(ZERO))
+        self._ticks = None if self._gate & GATE_EXACT else TickClock.of_kernel()
+        self._groups = self._maps["owners"].layout.entries // 2
+        self._peers = {key for key, _ in self._maps["peers"].items()}
 
     @classmethod
-    def load(cls, compiled: FilterObject, folder: Path) -> Filter:
+    def load(cls, compiled: FilterObject, folder: Path, groups: int = 1, *, exact: bool = False) -> Filter:
         """Create, verify and pin a closed filter that owns nothing, in place of any that is pinned there.
 
         :param folder: in a BPF file system; made when missing.
+        :param groups: how many bucket tables it shall hold, at most 16.
+        :param exact: it reads the exact clock for the lease, for leases of few ticks; that costs 20 to 30 ns a packet.
         :raises SystemProblem: the kernel refused.
         """
         maps: dict[str, bpf.Map] = {}
         program = -1
+        entries = {"owners": 2 * groups, "counters": VERDICTS_ROOM * (1 + groups * SLICES)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             unpin(folder)
             folder.mkdir(exist_ok=True)
             for layout in compiled.maps:
-                maps[layout.name] = bpf.Map.create(layout)
-            for index in range(2 * MAX_GROUPS):
-                maps["owners"].update(struct.pack("=i", index), bytes([NOBODY]) * BUCKETS)
+                fitting = replace(layout, entries=entries.get(layout.name, layout.entries))
+                maps[layout.name] = bpf.Map.create(fitting)
+            maps["gate"].update(ZERO, struct.pack("=Q", GATE_EXACT if exact else 0))
+            for index in range(2 * groups):
+                maps["owners"].update(struct.pack("=i", index), NOBODYS)
             code = compiled.linked({name: each.fd for name, each in maps.items()})
             program = bpf.load_program(code, "safekit_filter", LICENCE)
             for name, each in maps.items():
@@ -103,83 +119,105 @@ class Filter:
             stack.pop_all()
             return found
 
-    def configure(
-        self,
-        me: int,
-        seed: int,
-        vips: Sequence[tuple[IPv4Address, int]],
-        rules: Sequence[KernelRule],
-        arp_group: int | None,
-    ) -> None:
+    def configure(self, config: Configuration) -> None:
         """Say who this server is and what the rules are. Only while closed: the change is not atomic for packets.
 
-        :param me: this server's number, 0 to 63.
-        :param seed: 32 bits, the same on all servers.
-        :param vips: virtual address and the slot of its device in ``install``'s MACs (0 to 7).
-        :param rules: at most 64, in order.
-        :param arp_group: group that decides ARP and ICMP, or None: neither is answered.
         :raises ValueError: beyond a limit; nothing was changed.
         """
-        if self._open:
+        if self.is_open:
             raise ValueError("the filter is open: close it before it is configured anew")
-        self._maps["settings"].update(ZERO, settings_bytes(me, seed, vips, rules, arp_group))
+        self._maps["settings"].update(ZERO, settings_bytes(config))
 
     def install(self, tables: Sequence[bytes], macs: Mapping[tuple[int, int], bytes]) -> None:
         """Put new tables in force at once.
 
-        :param tables: owner of each of 65,536 buckets, one table for each group in order; 255 is nobody.
+        :param tables: for each group in order, four bytes for each of 65,536 buckets: owner and up to three holders;
+            255 is nobody.
         :param macs: (interface slot, server) -> MAC of that server's device.
         :raises ValueError: beyond a limit; the old tables are still in force.
         """
-        if len(tables) > MAX_GROUPS or any(len(table) != BUCKETS for table in tables):
-            raise ValueError(f"at most {MAX_GROUPS} tables of {BUCKETS} bytes")
-        inactive = 1 - self._active
-        self._maps["macs"].update(struct.pack("=i", inactive), macs_bytes(macs))
-        for group in range(MAX_GROUPS):
-            table = tables[group] if group < len(tables) else bytes([NOBODY]) * BUCKETS
-            self._maps["owners"].update(struct.pack("=i", inactive * MAX_GROUPS + group), table)
-        self._set_gate(self._open, inactive)
+        if len(tables) > self._groups or any(len(table) != TABLE for table in tables):
+            raise ValueError(f"at most {self._groups} tables of {TABLE} bytes")
+        coded = macs_bytes(macs)
+        peers = {peer_key(slot, mac) for (slot, _), mac in macs.items()}
+        with self._lock:
+            inactive = 0 if self._gate & GATE_ACTIVE else 1
+            # A MAC must be known before a table sends frames there, and as long as one did.
+            for key in peers - self._peers:
+                self._maps["peers"].update(key, bytes(4))
+            self._maps["macs"].update(struct.pack("=i", inactive), coded)
+            for group in range(self._groups):
+                table = tables[group] if group < len(tables) else NOBODYS
+                self._maps["owners"].update(struct.pack("=i", group * 2 + inactive), table)
+            self._set_gate(self._gate ^ GATE_ACTIVE)
+            for key in self._peers - peers:
+                self._maps["peers"].delete(key)
+            self._peers = peers
 
     def set_open(self, opened: bool) -> None:
         """Take traffic, or none: closed, the filter still forwards what is another's."""
-        self._set_gate(int(opened), self._active)
+        with self._lock:
+            self._set_gate(self._gate | GATE_OPEN if opened else self._gate & ~GATE_OPEN)
 
     @property
     def is_open(self) -> bool:
         """Whether traffic is taken (while the lease runs)."""
-        return bool(self._open)
+        return bool(self._gate & GATE_OPEN)
 
-    def _set_gate(self, opened: int, active: int) -> None:
-        self._maps["gate"].update(ZERO, struct.pack("=II", opened, active))
-        self._open, self._active = opened, active
+    def _set_gate(self, value: int) -> None:
+        self._maps["gate"].update(ZERO, struct.pack("=Q", value))
+        self._gate = value
 
     def renew(self, deadline_ns: int) -> None:
-        """Let connections start until CLOCK_MONOTONIC reaches this, less ``CLOCK_LAG``; 0 ends the lease.
+        """Let packets in until CLOCK_MONOTONIC reaches this, less ``LAG`` where ticks are counted; 0 ends the lease.
 
-        The filter reads the kernel's coarse clock, which lags by up to a tick: the lease ends sooner, never later. No
-        effect after close.
+        No effect after close.
         """
-        with self._closing:
-            if (lease := self._maps["lease"]).fd >= 0:
-                lease.update(ZERO, struct.pack("=Q", max(deadline_ns - CLOCK_LAG, 0)))
+        if self._ticks is None:
+            deadline = max(deadline_ns, 0)
+        else:
+            deadline = max(self._ticks.jiffies_at(deadline_ns) - LAG, 0) if deadline_ns > 0 else 0
+        deadline = min(deadline, (1 << 64 - GATE_BITS) - 1)
+        with self._lock:
+            if self._maps["gate"].fd >= 0:
+                self._set_gate(deadline << GATE_BITS | self._gate & (1 << GATE_BITS) - 1)
 
     def counters(self) -> dict[tuple[int | None, str], int]:
         """Packets by group (None: no group) and verdict, those that are not 0."""
         found: dict[tuple[int | None, str], int] = {}
-        for group in range(MAX_GROUPS + 1):
-            for index, verdict in enumerate(VERDICTS):
-                key = struct.pack("=i", group * VERDICTS_ROOM + index)
-                values = self._maps["counters"].lookup(key)
-                if count := sum(struct.unpack(f"={len(values) // 8}Q", values)):
-                    found[None if group == NO_GROUP else group, verdict] = count
+        for place, counts in self._counted():
+            group = None if place == 0 else (place - 1) // SLICES
+            for verdict, count in counts.items():
+                found[group, verdict] = found.get((group, verdict), 0) + count
         return found
 
-    def clients(self) -> list[tuple[IPv4Address, bytes, int]]:
-        """Who asked for a VIP by ARP: address, MAC, and when last (CLOCK_MONOTONIC, ns)."""
-        found = []
+    def slices(self, group: int) -> list[dict[str, int]]:
+        """Packets by verdict of each 256th of a group's buckets, in order (the upper eight bits of the bucket)."""
+        found: list[dict[str, int]] = [{} for _ in range(SLICES)]
+        for place, counts in self._counted():
+            if place and (place - 1) // SLICES == group:
+                found[(place - 1) % SLICES] = counts
+        return found
+
+    def _counted(self) -> Iterator[tuple[int, dict[str, int]]]:
+        """Counts of verdicts: place 0 without a group, then a place for each slice; those without any are left out."""
+        values = self._maps["counters"].all_values()
+        width = len(values) // self._maps["counters"].layout.entries
+        empty = bytes(width * VERDICTS_ROOM)
+        for place in range(len(values) // len(empty)):
+            part = values[place * len(empty) : (place + 1) * len(empty)]
+            if part == empty:
+                continue
+            counts = (sum(struct.unpack_from(f"={width // 8}Q", part, i * width)) for i in range(len(VERDICTS)))
+            yield place, {verdict: count for verdict, count in zip(VERDICTS, counts, strict=True) if count}
+
+    def clients(self) -> list[tuple[Ip, bytes, int]]:
+        """Who asked for the MAC of a VIP: address, MAC, and when last (CLOCK_MONOTONIC, ns)."""
+        found: list[tuple[Ip, bytes, int]] = []
         for address, value in self._maps["clients"].items():
             mac, seen = struct.unpack("=6s2xQ", value)
-            found.append((IPv4Address(address), mac, seen))
+            whole = IPv6Address(address)
+            found.append((whole.ipv4_mapped or whole, mac, seen))
         return found
 
     def run(self, packet: bytes, repeat: int = 1) -> bpf.Trial:
@@ -192,7 +230,7 @@ class Filter:
 
     def close(self) -> None:
         """Give the descriptors back; pins and attachments stay. Again is harmless."""
-        with self._closing:
+        with self._lock:
             for each in self._maps.values():
                 each.close()
             if self.program >= 0:

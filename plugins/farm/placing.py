@@ -3,7 +3,7 @@
 The library would cost the agent more memory than the whole farm. The agent asks with one JSON document on stdin:
 
     {"do": "find"|"up"|"down", "module": …, "folder": …, "pin": …,
-     "interfaces": [{"name": …, "addresses": [[addr, netmask]…]}…]}
+     "interfaces": [{"name": …, "addresses": [[addr, netmask]…], "vmac": … or null}…]}
 
 and gets ``{"devices": [[index, name, mac]…]}`` or ``{"problems": […]}``. What is put in place is written down first, in
 ``placed.json`` of the module, so that it is found and removed after any crash.
@@ -18,13 +18,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from safekit_py.api import Problem, SystemProblem
 
-from ..vip.model import Interface, VirtualAddr
+from ..vip.model import INVISIBLE, Interface, VirtualAddr
 
 TIMEOUT = 30.0  # seconds
 
@@ -90,7 +90,14 @@ def _where(place: Place) -> dict[str, str]:
 
 
 def _plain(interfaces: Iterable[Interface]) -> list[dict[str, Any]]:
-    return [{"name": i.name, "addresses": [[str(a.addr), a.netmask] for a in i.addresses]} for i in interfaces]
+    return [
+        {
+            "name": i.name,
+            "addresses": [[str(a.addr), a.netmask] for a in i.addresses],
+            "vmac": i.vmac.hex(":") if i.vmac else None,
+        }
+        for i in interfaces
+    ]
 
 
 def _devices(answer: dict[str, Any]) -> list[Device]:
@@ -130,7 +137,9 @@ def _interfaces(request: dict[str, Any]) -> list[Interface]:
     return [
         Interface(
             name=each["name"],
-            addresses=tuple(VirtualAddr(IPv4Address(addr), netmask=netmask) for addr, netmask in each["addresses"]),
+            addresses=tuple(VirtualAddr(ip_address(addr), netmask=netmask) for addr, netmask in each["addresses"]),
+            kind=INVISIBLE if each["vmac"] else "vmac_directed",
+            mac=each["vmac"],
         )
         for each in request["interfaces"]
     ]
@@ -165,7 +174,10 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[t
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(
             json.dumps(
-                [[n, [str(a.addr) for a in i.addresses]] for (_, n, _), i in zip(found, interfaces, strict=True)]
+                [
+                    [name, [str(a.addr) for a in interface.addresses], interface.mac]
+                    for (_, name, _), interface in zip(found, interfaces, strict=True)
+                ]
             )
         )
         program = bpf.open_pin(Path(request["pin"]))
@@ -176,9 +188,24 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[t
             os.close(program)
         for (index, name, _), interface in zip(found, interfaces, strict=True):
             addresses.ask_in_own_name(name, request["module"], shared / "arp_announce.json")
+            if interface.vmac:
+                _listen_for(netlink, index, name, interface.vmac)
             for address in interface.addresses:
-                addresses.add(netlink, index, address.v4, address.netmask)
+                addresses.add(netlink, index, address.addr, address.netmask)
     return found
+
+
+def _listen_for(netlink: Any, index: int, name: str, vmac: bytes) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415 - only this process may load it
+
+    from . import addresses  # noqa: PLC0415
+
+    try:
+        addresses.listen_for(netlink, index, vmac)
+    except NetlinkError as error:
+        text = f"device {name} does not take frames for the virtual MAC {vmac.hex(':')}: {error}"
+        remedy = 'write <virtual_interface type="vmac_directed">, or use another device'
+        raise SystemProblem(Problem("farm.no-vmac", text, remedy)) from None
 
 
 def _down(netlink: Any, request: dict[str, Any]) -> None:
@@ -189,10 +216,12 @@ def _down(netlink: Any, request: dict[str, Any]) -> None:
         placed = json.loads(note.read_text())
     except (OSError, ValueError):
         placed = []
-    for name, its_addresses in placed:
+    for name, its_addresses, vmac in placed:
         for index in netlink.link_lookup(ifname=name):
             for address in its_addresses:
-                addresses.remove(netlink, index, IPv4Address(address))
+                addresses.remove(netlink, index, ip_address(address))
+            if vmac:
+                addresses.listen_no_more(netlink, index, bytes.fromhex(vmac.replace(":", "")))
         addresses.ask_as_before(name, request["module"], shared / "arp_announce.json")
     # The filter goes last: as long as an address is there, something must decide who answers for it.
     attach.detach(netlink, request["module"], shared)

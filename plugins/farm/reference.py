@@ -1,10 +1,11 @@
-"""The filter's decision in plain Python, written from the specification and not from filter.c.
+"""The filter's decision in plain Python, written from docs/filter.md and not from filter.c.
 
-State and one Ethernet frame go in; verdict, group, bucket and the frame as it leaves come out. The tests let this and
-the loaded program judge the same frames; read this file to know what the filter does.
+State, memory and one Ethernet frame go in; verdict, group, bucket and the frames as they leave come out. The tests let
+this and the loaded program judge the same frames; read this file to know what the filter does.
 
-Invariant: for one frame and one set of tables, at most one server's ``decide`` says accepted (a property test checks
-it).
+Invariant, checked by a property test: of one frame that all servers get, and with one set of tables, at most one
+server's ``decide`` says ``accepted``, as long as the connection has a socket on one server at most; of one frame that
+one server gets, at most one of that server and those to which it sends the frame on.
 """
 
 from __future__ import annotations
@@ -12,43 +13,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from .layout import MAX_SERVERS, PROTOCOLS, KernelRule
+from .hashing import bucket_of, jhash_1word, jhash_2words
+from .layout import NOBODY, Ip, KernelRule
+from .reading import (
+    ETHERNET,
+    Denied,
+    Malformed,
+    Packet,
+    addresses4,
+    addresses6,
+    discovery,
+    read4,
+    read6,
+)
 
-WORD = 0xFFFFFFFF
-ETHERNET = 14
-
-
-def _rotate(word: int, bits: int) -> int:
-    return (word << bits | word >> (32 - bits)) & WORD
-
-
-def _lookup3(words: tuple[int, int], start: int) -> int:
-    """Bob Jenkins' final mix over at most two words."""
-    a, b, c = (words[0] + start) & WORD, (words[1] + start) & WORD, start & WORD
-    c = ((c ^ b) - _rotate(b, 14)) & WORD
-    a = ((a ^ c) - _rotate(c, 11)) & WORD
-    b = ((b ^ a) - _rotate(a, 25)) & WORD
-    c = ((c ^ b) - _rotate(b, 16)) & WORD
-    a = ((a ^ c) - _rotate(c, 4)) & WORD
-    b = ((b ^ a) - _rotate(a, 14)) & WORD
-    return ((c ^ b) - _rotate(b, 24)) & WORD
-
-
-def jhash_1word(word: int, seed: int) -> int:
-    """Linux's hash of one 32-bit number."""
-    return _lookup3((word, 0), seed + 0xDEADBEEF + 4)
-
-
-def jhash_2words(first: int, second: int, seed: int) -> int:
-    """Linux's hash of two 32-bit numbers."""
-    return _lookup3((first, second), seed + 0xDEADBEEF + 8)
-
-
-def bucket_of(address: IPv4Address, seed: int, other: int | None = None) -> int:
-    """The bucket, 0 to 65535, of a client's address, with its port or an IP identification where a rule says so."""
-    return (jhash_1word(int(address), seed) if other is None else jhash_2words(int(address), other, seed)) >> 16
+FRAGMENT_AGE, SUPERSEDED_AGE = 30_000_000_000, 60_000_000_000  # ns
+EVERYBODY = b"\xff" * 6
+Connection = tuple[Ip, int, Ip, int]  # client, its port, VIP, port
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +40,18 @@ class FilterState:
 
     :param me: this server's number.
     :param vips: virtual address -> slot of its device.
-    :param tables: owner of each bucket, for each group.
+    :param tables: owner and holders of each bucket, four bytes each, for each group.
     :param macs: (slot, server) -> MAC.
+    :param vmacs: slot -> virtual MAC.
     :param leased: whether the lease runs.
     :param device_mac: what the kernel compares the frame's destination with.
+    :param sockets: what this server's kernel has of a connection: ``firm``, ``fleeting`` (half open or in TIME_WAIT) or
+        ``cookie`` (a listening socket, and the segment brings its cookie back).
     """
 
     me: int
     seed: int
-    vips: Mapping[IPv4Address, int]
+    vips: Mapping[Ip, int]
     rules: Sequence[KernelRule]
     tables: Sequence[bytes]
     macs: Mapping[tuple[int, int], bytes]
@@ -73,149 +59,300 @@ class FilterState:
     opened: bool = True
     leased: bool = True
     device_mac: bytes = bytes(6)
+    vmacs: Mapping[int, bytes] = field(default_factory=dict)
+    sockets: Mapping[Connection, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the filter remembers from one frame to the next.
+
+    :param now: CLOCK_MONOTONIC, ns; the caller sets it.
+    :param fragments: datagram -> ports and kind of its first fragment, and when it came.
+    :param superseded: connection -> when it was opened elsewhere.
+    :param clients: who asked for a VIP's MAC -> their MAC.
+    """
+
+    now: int = 0
+    fragments: dict[tuple[Ip, Ip, str, int], tuple[tuple[int, int], str, int]] = field(default_factory=dict)
+    superseded: dict[Connection, int] = field(default_factory=dict)
+    clients: dict[Ip, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to a frame; group and bucket are None where the decision did not need them."""
+    """What happens to a frame.
+
+    :param stack: this server's stack gets it.
+    :param sent: frames that leave this server, in order.
+    :param group: None, as the bucket, where the decision did not need it.
+    """
 
     verdict: str
-    frame: bytes
+    stack: bool = False
+    sent: tuple[bytes, ...] = ()
     group: int | None = None
     bucket: int | None = None
-    client: tuple[IPv4Address, bytes] | None = field(default=None)
 
 
-def decide(state: FilterState, frame: bytes) -> Decision:
+PASSED = Decision("passed", stack=True)
+
+
+def decide(state: FilterState, frame: bytes, memory: Memory | None = None) -> Decision:
     """Judge a frame (from its Ethernet header on)."""
+    memory = memory or Memory()
     if len(frame) < ETHERNET:
-        return Decision("passed", frame)
-    destination, kind = frame[:6], frame[12:14]
-    if destination != state.device_mac and not destination[0] & 1:
-        return Decision("passed", frame)  # another machine's: the switch flooded it
-    if kind == b"\x08\x00":
-        return _decide_ip(state, frame, frame[ETHERNET:])
+        return PASSED
+    kind = frame[12:14]
     if kind == b"\x08\x06":
-        return _decide_arp(state, frame, frame[ETHERNET:])
-    return Decision("passed", frame)
+        return _Judge(state, memory, frame).arp(frame[ETHERNET:])
+    ends = {b"\x08\x00": addresses4, b"\x86\xdd": addresses6}.get(kind, lambda _: None)(frame[ETHERNET:])
+    if ends is None:
+        return PASSED
+    return _Judge(state, memory, frame).ip(frame[ETHERNET:], *ends)
 
 
-def _decide_arp(state: FilterState, frame: bytes, arp: bytes) -> Decision:
-    if len(arp) < 28 or arp[:8] != bytes.fromhex("0001080006040001"):  # Ethernet, IPv4, request
-        return Decision("passed", frame)
-    hardware, sender, target = arp[8:14], IPv4Address(arp[14:18]), IPv4Address(arp[24:28])
-    if target not in state.vips:
-        return Decision("passed", frame)
-    if sender == target:
-        return Decision("announced", frame)
-    if state.arp_group is None:
-        return Decision("denied", frame)
-    bucket = bucket_of(sender, state.seed)
-    decision = Decision("not_owner", frame, state.arp_group, bucket)
-    if int(sender):
-        decision = replace(decision, client=(sender, hardware))
-    owner = state.tables[state.arp_group][bucket]
-    if owner == state.me:
-        return replace(decision, verdict=_mine(state, new=True))
-    return replace(decision, verdict="nobody") if owner >= MAX_SERVERS else decision
-
-
-def _decide_ip(state: FilterState, frame: bytes, packet: bytes) -> Decision:
-    if len(packet) < 20 or packet[0] >> 4 != 4:
-        return Decision("passed", frame)
-    source, destination = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
-    if destination not in state.vips:
-        return Decision("passed", frame)
-    header = 4 * (packet[0] & 15)
-    total, identification, flags = struct.unpack_from(">HHH", packet, 2)
-    if not 20 <= header <= total <= len(packet):
-        return Decision("malformed", frame)
-    fragment = bool(flags & 0x2000 or flags & 0x1FFF)
-    names = {number: name for name, number in PROTOCOLS.items()} | {1: "icmp"}
-    protocol = names.get(packet[9])
-    if protocol is None:
-        return Decision("denied", frame)
-    above = packet[header:total]
-    if not fragment and len(above) < {"icmp": 8, "tcp": 20, "udp": 8}[protocol]:
-        return Decision("malformed", frame)
-
-    if protocol == "icmp":
-        rule, client, port = _icmp_rule(state, source, destination, b"" if fragment else above)
-    else:
-        client, port = source, None if fragment else int.from_bytes(above[:2], "big")
-        rule = _rule_for(state, destination, protocol, None if fragment else int.from_bytes(above[2:4], "big"))
-    if rule is None:
-        return Decision("denied", frame)
-
-    parts = {"on_addr": None, "on_port": port, "on_ipid": identification}
-    bucket = bucket_of(client, state.seed, None if fragment else parts[rule.filter])
-    decision = Decision("nobody", frame, rule.group, bucket)
-    owner = state.tables[rule.group][bucket]
-    if owner == state.me:
-        synchronise, acknowledge = 0x02, 0x10
-        opens = protocol != "tcp" or fragment or above[13] & (synchronise | acknowledge) == synchronise
-        return replace(decision, verdict=_mine(state, new=opens))
-    return decision if owner >= MAX_SERVERS else _forward(state, decision, owner, state.vips[destination])
-
-
-def _icmp_rule(
-    state: FilterState, source: IPv4Address, vip: IPv4Address, icmp: bytes
-) -> tuple[KernelRule | None, IPv4Address, int | None]:
-    """Rule, client and client's port that decide on ICMP: those of the quoted connection, else of the sender."""
-    quoted = _quoted(icmp, vip) if icmp else None
-    if quoted is not None:
-        rule = _rule_for(state, vip, quoted.protocol, quoted.port)
-        if rule is not None and rule.filter != "on_ipid":  # the client's own IP identification is not known
-            return rule, quoted.client, quoted.client_port
-    return None if state.arp_group is None else KernelRule("icmp", "on_addr", state.arp_group), source, None
+def _own_mac(state: FilterState, slot: int) -> bytes | None:
+    return state.macs.get((slot, state.me))
 
 
 @dataclass(frozen=True, slots=True)
-class _Quoted:
-    """The packet from the VIP that an ICMP error is about, as far as it is quoted."""
+class _Flow:
+    """A packet on its way to a decision.
 
-    protocol: str
-    client: IPv4Address
-    client_port: int
-    port: int
+    :param quoted: it is an ICMP error about the connection.
+    """
+
+    slot: int
+    group: int
+    bucket: int
+    kind: str
+    connection: Connection
+    quoted: bool = False
 
 
-def _quoted(icmp: bytes, vip: IPv4Address) -> _Quoted | None:
-    """An error goes where its connection is: there it makes segments smaller (path MTU) or ends a wait."""
-    unreachable, time_exceeded, parameter_problem = 3, 11, 12
-    inner = icmp[8:]
-    if icmp[0] not in {unreachable, time_exceeded, parameter_problem} or len(inner) < 20 or inner[0] >> 4 != 4:
+class _Judge:
+    """Judges one frame."""
+
+    def __init__(self, state: FilterState, memory: Memory, frame: bytes) -> None:
+        self._state, self._memory, self._frame = state, memory, frame
+
+    # --- which frames -------------------------------------------------------------------------------
+
+    def _is_foreign(self, slot: int) -> bool:
+        """Unicast to another machine, which the switch flooded."""
+        to = self._frame[:6]
+        return not to[0] & 1 and to not in {self._state.device_mac, self._state.vmacs.get(slot)}
+
+    def _elsewhere(self, slot: int) -> str | None:
+        """Why other servers may have the frame, as a verdict; None when this server is the first."""
+        if self._frame[:6] != self._state.device_mac:
+            return "not_owner"
+        servers = {mac for (row, _), mac in self._state.macs.items() if row == slot}
+        return "looped" if self._frame[6:12] in servers else None
+
+    # --- ARP and neighbour discovery ----------------------------------------------------------------
+
+    def arp(self, arp: bytes) -> Decision:
+        state = self._state
+        if len(arp) < 28 or arp[:8] != bytes.fromhex("0001080006040001"):  # Ethernet, IPv4, request
+            return PASSED
+        hardware, sender, target = arp[8:14], IPv4Address(arp[14:18]), IPv4Address(arp[24:28])
+        slot = state.vips.get(target)
+        if slot is None or self._is_foreign(slot):
+            return PASSED
+        if sender == target:
+            return Decision("announced")
+        if state.arp_group is None:
+            return Decision("denied")
+        if int(sender):
+            self._memory.clients[sender] = hardware
+        vmac, own = state.vmacs.get(slot), _own_mac(state, slot)
+        answer = b""
+        if vmac and own:
+            head = hardware + own + bytes.fromhex("08060001080006040002")
+            answer = (head + vmac + target.packed + hardware + sender.packed).ljust(60, b"\0")
+        return self._question(sender, vmac, answer)
+
+    def _question(self, sender: Ip, vmac: bytes | None, answer: bytes) -> Decision:
+        group = self._state.arp_group or 0
+        bucket = bucket_of(sender, self._state.seed)
+        owner = self._state.tables[group][4 * bucket]
+        if owner != self._state.me:
+            return Decision("nobody" if owner == NOBODY else "not_owner", group=group, bucket=bucket)
+        shut = self._shut()
+        if shut or not vmac:
+            return Decision(shut or "accepted", stack=not shut, group=group, bucket=bucket)
+        if not answer:
+            return Decision("unreachable", group=group, bucket=bucket)
+        return Decision("answered", sent=(answer,), group=group, bucket=bucket)
+
+    def _solicited(self, source: Ip, target: IPv6Address, slot: int, mac: bytes | None) -> Decision:
+        state = self._state
+        if state.arp_group is None:
+            return Decision("denied")
+        if int(source) and mac is not None:
+            self._memory.clients[source] = mac
+        vmac, own = state.vmacs.get(slot), _own_mac(state, slot)
+        answer = b""
+        if vmac and own:
+            everybody = IPv6Address("ff02::1")
+            to, flags = (source, 0x60) if int(source) else (everybody, 0x20)
+            body = bytes([136, 0, 0, 0, flags, 0, 0, 0]) + target.packed + b"\x02\x01" + vmac
+            total = sum(struct.unpack(">36H", target.packed + to.packed + struct.pack(">II", 32, 58) + body))
+            while total >> 16:
+                total = (total & 0xFFFF) + (total >> 16)
+            body = body[:2] + (~total & 0xFFFF).to_bytes(2, "big") + body[4:]
+            ether = (self._frame[6:12] if int(source) else b"\x33\x33\0\0\0\x01") + own + b"\x86\xdd"
+            answer = ether + struct.pack(">IHBB", 6 << 28, 32, 58, 255) + target.packed + to.packed + body
+        return self._question(source, vmac, answer)
+
+    # --- IP -----------------------------------------------------------------------------------------
+
+    def ip(self, packet: bytes, source: Ip, destination: Ip) -> Decision:
+        state = self._state
+        found = discovery(packet) if source.version == 6 else None
+        if found and (destination in state.vips or destination.is_multicast):
+            slot = state.vips.get(found.target)
+            if slot is not None:
+                if self._is_foreign(slot):
+                    return PASSED
+                if found.advertisement:
+                    return Decision("announced")
+                return self._solicited(source, found.target, slot, found.mac)
+            if found.advertisement:
+                return PASSED
+        slot = state.vips.get(destination)
+        if slot is None or self._is_foreign(slot):
+            return PASSED
+        try:
+            return self._packet(read4(packet) if source.version == 4 else read6(packet), slot)
+        except Malformed:
+            return Decision("malformed")
+        except Denied:
+            return Decision("denied")
+
+    def _packet(self, packet: Packet, slot: int) -> Decision:
+        state, vip = self._state, packet.destination
+        quoted = packet.quoted()
+        if quoted is not None:
+            rule = self._rule(vip, quoted.protocol, quoted.port)
+            if rule is not None and rule.filter != "on_ipid":  # the client's own identification is not known
+                kind = "segment" if quoted.protocol == "tcp" else "opens"
+                connection = quoted.client, quoted.client_port, vip, quoted.port
+                bucket = self._bucket(rule, connection, 0)
+                return self._judge(_Flow(slot, rule.group, bucket, kind, connection, quoted=True))
+        if packet.protocol == "icmp":
+            if state.arp_group is None:
+                raise Denied
+            bucket = bucket_of(packet.source, state.seed)
+            return self._judge(_Flow(slot, state.arp_group, bucket, "opens", (packet.source, 0, vip, 0)))
+
+        ports, kind = self._of_datagram(packet)
+        rule = self._rule(vip, packet.protocol, ports[1] if ports else None)
+        if rule is None:
+            raise Denied
+        if ports is None and (rule.filter == "on_port" or not self._uniform(rule)):
+            return self._park(slot, None, None)
+        connection = packet.source, ports[0] if ports else 0, vip, ports[1] if ports else 0
+        bucket = self._bucket(rule, connection, packet.identification)
+        moved = state.tables[rule.group][4 * bucket + 1 : 4 * bucket + 4] != bytes((NOBODY,)) * 3
+        if ports is None and packet.protocol == "tcp" and moved:
+            return self._park(slot, rule.group, bucket)
+        return self._judge(_Flow(slot, rule.group, bucket, kind, connection))
+
+    def _of_datagram(self, packet: Packet) -> tuple[tuple[int, int] | None, str]:
+        """Ports and kind of a packet, of a later fragment those of the first; None where that has not been seen."""
+        if packet.part == "whole":
+            return packet.ports, packet.kind
+        key = packet.source, packet.destination, packet.protocol, packet.identification
+        if packet.part == "first":
+            self._memory.fragments[key] = packet.ports, packet.kind, self._memory.now
+            return packet.ports, packet.kind
+        ports, kind, seen = self._memory.fragments.get(key, (None, "opens", 0))
+        fresh = ports is not None and self._memory.now - seen <= FRAGMENT_AGE
+        return (ports, kind) if fresh else (None, "opens")
+
+    def _rule(self, vip: Ip, protocol: str, port: int | None) -> KernelRule | None:
+        for rule in self._state.rules:
+            if rule.proto == protocol and rule.addr in {None, vip} and (port is None or rule.port in {0, port}):
+                return rule
         return None
-    header = 4 * (inner[0] & 15)
-    protocol = {number: name for name, number in PROTOCOLS.items()}.get(inner[9])
-    later = int.from_bytes(inner[6:8], "big") & 0x1FFF
-    if header < 20 or len(inner) < header + 4 or later or protocol is None or inner[12:16] != vip.packed:
-        return None
-    port, client_port = struct.unpack_from(">HH", inner, header)
-    return _Quoted(protocol, IPv4Address(inner[16:20]), client_port, port)
+
+    def _uniform(self, rule: KernelRule) -> bool:
+        alike = [r for r in self._state.rules if r.proto == rule.proto]
+        if rule.addr is not None:
+            alike = [r for r in alike if r.addr in {None, rule.addr}]
+        return {(r.group, r.filter) for r in alike} == {(rule.group, rule.filter)}
+
+    def _bucket(self, rule: KernelRule, connection: Connection, identification: int) -> int:
+        client, client_port, _, _ = connection
+        other = {"on_port": client_port, "on_ipid": identification}.get(rule.filter)
+        if rule.filter == "on_ipid" and client.version == 6:
+            other = None
+        return bucket_of(client, self._state.seed, other)
+
+    # --- who takes it -------------------------------------------------------------------------------
+
+    def _shut(self) -> str | None:
+        if not self._state.opened:
+            return "closed"
+        return None if self._state.leased else "expired"
+
+    def _take(self, group: int | None, bucket: int | None, verdict: str = "accepted") -> Decision:
+        shut = self._shut()
+        return Decision(shut or verdict, stack=not shut, group=group, bucket=bucket)
+
+    def _park(self, slot: int, group: int | None, bucket: int | None) -> Decision:
+        decision = self._take(group, bucket, "parked")
+        own = _own_mac(self._state, slot)
+        if decision.stack and own and self._elsewhere(slot) is None:
+            return replace(decision, sent=(EVERYBODY + own + self._frame[12:],))
+        return decision
+
+    def _send(self, flow: _Flow, servers: Sequence[int], verdict: str = "forwarded") -> Decision:
+        decision = Decision(verdict, group=flow.group, bucket=flow.bucket)
+        elsewhere = self._elsewhere(flow.slot)
+        if elsewhere:
+            return replace(decision, verdict="held" if verdict == "held" else elsewhere)
+        own = _own_mac(self._state, flow.slot)
+        known = [self._state.macs.get((flow.slot, server)) for server in servers if server != self._state.me]
+        sent = tuple(mac + own + self._frame[12:] for mac in known if mac) if own else ()
+        if not sent and verdict == "forwarded":
+            return replace(decision, verdict="unreachable")
+        return replace(decision, sent=sent)
+
+    def _judge(self, flow: _Flow) -> Decision:
+        owner, *rest = self._state.tables[flow.group][4 * flow.bucket : 4 * flow.bucket + 4]
+        holders = [server for server in rest if server != NOBODY]
+        if flow.kind != "opens" and holders:
+            return self._moved(flow, owner, holders)
+        if owner == self._state.me:
+            return self._take(flow.group, flow.bucket)
+        if owner == NOBODY:
+            return Decision("nobody", group=flow.group, bucket=flow.bucket)
+        return self._send(flow, [owner])
+
+    def _moved(self, flow: _Flow, owner: int, holders: list[int]) -> Decision:
+        mine = owner == self._state.me
+        socket = self._state.sockets.get(flow.connection)
+        others = [*holders, *([owner] if owner != NOBODY else [])]
+        if flow.kind == "syn":
+            if mine:
+                sent = self._send(flow, holders, "held").sent
+                return replace(self._take(flow.group, flow.bucket), sent=sent)
+            if socket == "fleeting":
+                self._memory.superseded[flow.connection] = self._memory.now
+            return self._send(flow, others)
+        if socket == "fleeting" and not mine:
+            since = self._memory.superseded.get(flow.connection)
+            if since is not None and self._memory.now - since < SUPERSEDED_AGE:
+                socket = None
+        if socket == "cookie" and flow.quoted:
+            socket = None
+        if socket:
+            return self._take(flow.group, flow.bucket)
+        return self._send(flow, holders, "held") if mine else self._send(flow, others)
 
 
-def _rule_for(state: FilterState, destination: IPv4Address, protocol: str, port: int | None) -> KernelRule | None:
-    """The first rule that covers the packet; a fragment (no port) takes the first one whatever its port."""
-    for rule in state.rules:
-        if rule.proto == protocol and rule.addr in {None, destination} and (port is None or rule.port in {0, port}):
-            return rule
-    return None
-
-
-def _mine(state: FilterState, new: bool) -> str:
-    if not state.opened:
-        return "closed"
-    return "expired" if new and not state.leased else "accepted"
-
-
-def _forward(state: FilterState, decision: Decision, owner: int, slot: int) -> Decision:
-    frame = decision.frame
-    if frame[:6] != state.device_mac:
-        return replace(decision, verdict="not_owner")  # broadcast: the owner has it already
-    if frame[6:12] in [mac for (row, _), mac in state.macs.items() if row == slot]:
-        return replace(decision, verdict="looped")
-    theirs, ours = state.macs.get((slot, owner)), state.macs.get((slot, state.me))
-    if theirs is None or ours is None:
-        return replace(decision, verdict="unreachable")
-    return replace(decision, verdict="forwarded", frame=theirs + ours + frame[12:])
+__all__ = ["Decision", "FilterState", "Memory", "bucket_of", "decide", "jhash_1word", "jhash_2words"]

@@ -29,13 +29,14 @@ from safekit_py.api import (
     SystemProblem,
     View,
     group_id,
-    owner_table,
+    owner_entries,
 )
 
 from ..vip.model import Vip
-from . import compiler, placing, reference
+from . import compiler, placing
 from .announcer import Announcer, Change
-from .layout import KernelRule
+from .hashing import bucket_of
+from .layout import Configuration, KernelRule
 from .loader import Filter, unpin
 from .model import Farm
 from .placing import Device, Place
@@ -45,6 +46,7 @@ CLOSE_LIMIT = 2.0  # seconds to wait for a view in which it has none
 FIRST_PORT, PORTS_EACH = 4803, 3
 CACHE = "SAFEKIT_FILTER_CACHE"  # environment: where compiled filters are kept, for several agents on one machine
 MAC = 6  # bytes
+EXACT_BELOW = 100_000_000  # ns: of shorter leases the ticks that the coarse clock may lag are too large a part
 
 
 def cache_folder(context: ModuleContext) -> Path:
@@ -108,10 +110,12 @@ class FarmRuntime:
         """Load a shut filter, put it and the addresses in place, join the group with no power."""
         self._loop = asyncio.get_running_loop()
         compiled = await asyncio.to_thread(compiler.object_for, cache_folder(self._context))
-        loaded = Filter.load(compiled, self._pin)
-        slots = [(a.v4, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
+        exact = self._settings().lease < EXACT_BELOW
+        loaded = await asyncio.to_thread(Filter.load, compiled, self._pin, len(self._powers), exact=exact)
+        slots = [(a.addr, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
+        vmacs = {slot: i.vmac for slot, i in enumerate(self._vip.interfaces) if i.vmac}
         try:
-            loaded.configure(self._me, self._seed, slots, self._rules(), self._arp_group)
+            loaded.configure(Configuration(self._me, self._seed, slots, self._rules(), self._arp_group, vmacs))
         except ValueError as error:
             loaded.unpin()
             loaded.close()
@@ -134,6 +138,16 @@ class FarmRuntime:
             if rule.proto != "arp"
         ]
 
+    def _settings(self) -> Settings:
+        return Settings(
+            self._me,
+            tuple(range(len(self._context.cluster.nodes))),
+            len(self._powers),
+            round(self._farm.pulse * 1e9),
+            self._farm.slost_count,
+            self._farm.mlost_count,
+        )
+
     def _make_group(self) -> GroupTransport:
         cluster, nodes = self._context.cluster, self._context.cluster.nodes
         lans = []
@@ -143,17 +157,9 @@ class FarmRuntime:
                 continue
             peers = {n: a for n, node in enumerate(nodes) if n != self._me and (a := cluster.address(node, name))}
             lans.append(LanAddresses(name, local, self.port, peers, index))
-        settings = Settings(
-            self._me,
-            tuple(range(len(nodes))),
-            len(self._powers),
-            round(self._farm.pulse * 1e9),
-            self._farm.slost_count,
-            self._farm.mlost_count,
-        )
         try:
             return GroupTransport(
-                settings,
+                self._settings(),
                 key=self._context.cluster_key,
                 group=group_id(",".join(nodes), self._context.name),
                 boot=int.from_bytes(os.urandom(8), "big") | 1,
@@ -211,7 +217,7 @@ class FarmRuntime:
     # --- in the heartbeat thread ----------------------------------------------------------------
 
     def _install(self, view: View, owning: bool) -> None:
-        tables = [owner_table(view, g, owning=owning, me=self._me) for g in range(len(view.tables))]
+        tables = [owner_entries(view, g, owning=owning, me=self._me) for g in range(len(view.tables))]
         macs = {
             (slot, member.server): member.info[slot * MAC : slot * MAC + MAC]
             for member in view.members
@@ -255,7 +261,7 @@ class FarmRuntime:
             had = {m.server for m in old.members if m.powers[arp]} if old else set()
             have = sorted(m.server for m in view.members if m.powers[arp])
             speaks = owning and have[:1] == [self._me]
-            self._announcer.changed(Change(bool(had - set(have)) and bool(have), speaks))
+            self._announcer.changed(Change(not had and bool(have), bool(had - set(have)) and bool(have), speaks))
 
     async def _until(self, condition: Callable[[], bool], limit: float) -> bool:
         try:
@@ -285,9 +291,7 @@ class FarmRuntime:
         if self._filter is None or view is None or arp is None or not self._owning:
             return []
         table = view.tables[arp].expand()
-        return [
-            mac for addr, mac, _ in self._filter.clients() if table[reference.bucket_of(addr, self._seed)] == self._me
-        ]
+        return [mac for addr, mac, _ in self._filter.clients() if table[bucket_of(addr, self._seed)] == self._me]
 
     def _named(self, text: str) -> str:
         """Server numbers of the core's words as names."""

@@ -5,8 +5,9 @@ Which of its forms fit a mode is said by the type of that mode, which sees the w
 
 from __future__ import annotations
 
+import contextlib
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
+from ipaddress import AddressValueError, IPv4Address, ip_address
 
 from safekit_py.api import Element, ElementNode
 
@@ -39,9 +40,6 @@ def _interface(node: ElementNode) -> Interface:
         text = "The interface has both <virtual_interface> and <real_interface>"
         node.problem("vip.both-kinds", text, "keep the first in a farm, the second in a mirror")
     kind = (virtual[0].get("type") or "") if virtual else REAL if real else ""
-    if kind == "vmac_invisible":
-        text = "vmac_invisible works as vmac_directed for now: each server answers with its own hardware address"
-        virtual[0].problem("config.not-acting", text, 'write type="vmac_directed"', warning=True)
     mac = virtual[0].get("addr") if virtual else None
     if mac is not None and not (_MAC.fullmatch(mac) and not int(mac[:2], 16) & 1):
         virtual[0].problem(
@@ -129,9 +127,6 @@ def _rule(node: ElementNode) -> Rule | None:
     addr = None if node.get("virtual_addr") == "*" else _parse(node, "virtual_addr")
     if addr is None and node.get("virtual_addr") != "*":
         return None
-    if isinstance(addr, IPv6Address):
-        node.problem("vip.ipv6", f"{addr}: the traffic of IPv4 addresses only can be shared", "write an IPv4 address")
-        return None
     port = node.get("port")
     return Rule(node.get("proto") or "", node.get("filter") or "", 0 if port in (None, "*") else int(port), addr)
 
@@ -141,6 +136,8 @@ def _check_rules(groups: list[ElementNode], addresses: set[Ip], invisible: bool)
     seen: dict[tuple[str, str, str], int] = {}
     for node in [rule for group in groups for rule in group.children("rule")]:
         addr, port, proto = (node.get(each) or "*" for each in ("virtual_addr", "port", "proto"))
+        with contextlib.suppress(ValueError):  # else it has been reported
+            addr = str(ip_address(addr.strip().strip("[]")))
         key = (addr, "0" if port == "*" else str(int(port)), proto)
         if key in seen:
             node.problem("vip.rule-twice", f"Line {seen[key]} has a rule for the same packets", "keep one of them")

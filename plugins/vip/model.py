@@ -13,6 +13,7 @@ Ip = IPv4Address | IPv6Address
 
 ALIAS, ONE_SIDE_ALIAS, ONE_SIDE = "alias", "one_side_alias", "one_side"
 REAL = "real"  # kind of an interface with <real_interface>
+INVISIBLE = "vmac_invisible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,6 @@ class VirtualAddr:
     connections: bool = False
     netmask: int | None = None
     line: int = field(default=0, compare=False)
-
-    @property
-    def v4(self) -> IPv4Address:
-        """The address where only IPv4 is possible: a farm's check has refused any other.
-
-        :raises ValueError: it is of IPv6.
-        """
-        if isinstance(self.addr, IPv6Address):
-            raise ValueError(f"{self.addr} is of IPv6")
-        return self.addr
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +55,15 @@ class Interface:
     arpelapse: float = 1200.0
     line: int = field(default=0, compare=False)
 
+    @property
+    def vmac(self) -> bytes | None:
+        """The virtual MAC of ``vmac_invisible``: the one that is named, else 5a:fe and 32 bits of the first address."""
+        if self.kind != INVISIBLE:
+            return None
+        if self.mac is not None:
+            return bytes.fromhex(self.mac.replace(":", ""))
+        return b"\x5a\xfe" + self.addresses[0].addr.packed[-4:] if self.addresses else None
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -78,7 +78,7 @@ class Rule:
     proto: str
     filter: str
     port: int = 0
-    virtual_addr: IPv4Address | None = None
+    virtual_addr: Ip | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Flows through it: the table in force, the powers it was made for and the powers 
 
 Invariants, held by tests/unit/core/test_buckets.py for up to 32 servers:
 
-- every bucket has exactly one owner, a server with power above 0, or ``NOBODY`` when there is none;
+- every bucket has exactly one owner, a server with power above 0 and above a 64th of the greatest, or ``NOBODY`` when
+  there is none;
 - a pure leave (nobody is added, nobody's power changes) moves only the leavers' buckets;
 - a pure join takes buckets only for the joiners;
 - each server's share of all buckets follows its power within 0.05 %;
@@ -23,6 +24,7 @@ from itertools import pairwise
 
 BUCKETS = 65536
 NOBODY = 255
+CHAIN = 64  # so much power more is a link of a chain, and no share
 _RUN = struct.Struct("!HB")  # length - 1, owner
 
 
@@ -68,10 +70,10 @@ def assign(table: Table | None, before: Mapping[int, int], powers: Mapping[int, 
 
     :param table: the table in force, or None when there is none.
     :param before: the powers for which it was made.
-    :param powers: server number to relative power, 0 to 65535; 0 owns nothing.
+    :param powers: server number to relative power, 0 to 65535; 0 owns nothing, nor does a 64th of the greatest.
     """
     table = table or Table()
-    active = {server: power for server, power in sorted(powers.items()) if power > 0}
+    active = in_force(powers)
     if not active:
         return Table()
     total = sum(active.values())
@@ -88,10 +90,21 @@ def assign(table: Table | None, before: Mapping[int, int], powers: Mapping[int, 
     gain = dict.fromkeys(active, 0)
     loss = dict.fromkeys(active, 0)
     _hand_out(BUCKETS - sum(have.values()), have, gain, want, total)
-    leave_only = all(before.get(server) == power for server, power in active.items())
+    were = in_force(before)
+    leave_only = all(were.get(server) == power for server, power in active.items())
     if not leave_only:
         _level(have, gain, loss, deficit, total)
     return _move(table, active, gain, loss)
+
+
+def in_force(powers: Mapping[int, int]) -> dict[int, int]:
+    """The powers that count, in order of the servers.
+
+    A power 64 times another one is above it: the lesser gets buckets only when no such server is there. So powers of 64
+    make a chain, in which each stands in for the one before.
+    """
+    top = max(powers.values(), default=0)
+    return {server: power for server, power in sorted(powers.items()) if power * CHAIN > top}
 
 
 def _hand_out(orphans: int, have: dict[int, int], gain: dict[int, int], want: Mapping[int, int], total: int) -> None:

@@ -6,9 +6,10 @@ states the invariants.
 
 from __future__ import annotations
 
-from safekit_py.core.buckets import assign
+from safekit_py.core.buckets import Table, assign
 from safekit_py.core.group import Member, Number, Settings, View
 from safekit_py.core.knowledge import NEVER, State
+from safekit_py.core.trail import Present, Trail, follow
 
 
 def living(settings: Settings, state: State, now: int) -> list[int]:
@@ -120,16 +121,45 @@ def publish(settings: Settings, state: State, now: int) -> View | None:
     """The next view, if the present one is no longer right."""
     members = tuple(_member(settings, state, server) for server in _members(settings, state, now))
     newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < settings.lost_after)])
-    if state.view and state.view.members == members and newest == state.number:
-        return None
     old = state.view
+    settled = _settled(settings, state)
+    if old and old.members == members and newest == state.number and not settled:
+        return None
     tables = []
     for group in range(settings.groups):
         before = {m.server: m.powers[group] for m in old.members} if old else {}
         powers = {m.server: m.powers[group] for m in members}
         tables.append(assign(old.tables[group] if old else None, before, powers))
+    present = {m.server for m in members}
+    joined = present - {m.server for m in old.members} if old else present
+    trails = [
+        follow(
+            old.tables[group] if old else Table(),
+            old.trail(group) if old else Trail(),
+            table,
+            Present(present, joined, settled),
+        )
+        for group, table in enumerate(tables)
+    ]
     number = Number(newest.epoch + 1, settings.me, state.boot)
-    return View(number, members, tuple(tables), _cause(old, members))
+    return View(number, members, tuple(tables), _cause(old, members, settled), tuple(trails))
+
+
+def _settled(settings: Settings, state: State) -> list[int]:
+    """The holders that hold nothing any more: those that said so of the very view that is in force."""
+    if state.view is None:
+        return []
+    epoch = state.view.number.epoch
+    found = []
+    for server in state.view.holders():
+        if server == settings.me:
+            said = state.settled == epoch
+        else:
+            peer = state.peers[server]
+            said = peer.settled == epoch and peer.number == state.view.number
+        if said:
+            found.append(server)
+    return sorted(found)
 
 
 def _member(settings: Settings, state: State, server: int) -> Member:
@@ -143,7 +173,7 @@ def _member(settings: Settings, state: State, server: int) -> Member:
     return Member(server, peer.powers, peer.info)
 
 
-def _cause(old: View | None, members: tuple[Member, ...]) -> str:
+def _cause(old: View | None, members: tuple[Member, ...], settled: list[int]) -> str:
     """What changed, in a few words; servers by number."""
     before = {m.server: m for m in old.members} if old else {}
     after = {m.server: m for m in members}
@@ -152,4 +182,6 @@ def _cause(old: View | None, members: tuple[Member, ...]) -> str:
         if before[server].powers != after[server].powers:
             change = ",".join(map(str, before[server].powers)), ",".join(map(str, after[server].powers))
             words.append(f"power {server} {change[0]}->{change[1]}")
+    if not words:
+        words = [f"settled {server}" for server in settled]
     return ", ".join(words) or "another history was merged"

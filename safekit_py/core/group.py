@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from safekit_py.core.buckets import Table
+from safekit_py.core.trail import Trail
 
 MAX_SERVERS = 64  # as many as the data plane holds
 MAX_GROUPS = 16
@@ -74,6 +75,7 @@ class Member:
 class View:
     """Who is in the group and who owns what, from the coordinator to all.
 
+    :param trails: for each table who may still hold connections of its buckets; none at all: nobody.
     :param cause: what changed, in a few words.
     """
 
@@ -81,10 +83,19 @@ class View:
     members: tuple[Member, ...]
     tables: tuple[Table, ...]
     cause: str = ""
+    trails: tuple[Trail, ...] = ()
 
     def has(self, server: int) -> bool:
         """Whether the server is a member."""
         return any(m.server == server for m in self.members)
+
+    def trail(self, group: int) -> Trail:
+        """The trail of a group."""
+        return self.trails[group] if group < len(self.trails) else Trail()
+
+    def holders(self) -> frozenset[int]:
+        """Every server that may hold connections of buckets that are not its own."""
+        return frozenset(server for trail in self.trails for server in trail.holders())
 
 
 class Known(NamedTuple):
@@ -109,6 +120,7 @@ class Heartbeat:
     :param known: every server it holds for alive.
     :param history: it holds a view, and has listened long enough to coordinate.
     :param doubt: it was away and trusts itself only after an answer: its own answers prove nothing.
+    :param settled: the epoch of a view since whose installation it holds no connection but in its own buckets; 0: none.
     """
 
     beat: int
@@ -120,6 +132,7 @@ class Heartbeat:
     known: tuple[Known, ...]
     history: bool = False
     doubt: bool = False
+    settled: int = 0
 
 
 Message = Heartbeat | View
@@ -159,13 +172,21 @@ class SetInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSettled:
+    """This server holds no connection but in its own buckets, counted while the view of this epoch was in force."""
+
+    now: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """This server leaves the group for good."""
 
     now: int
 
 
-Event = Tick | Received | SetPowers | SetInfo | Leave
+Event = Tick | Received | SetPowers | SetInfo | SetSettled | Leave
 
 
 @dataclass(frozen=True, slots=True)

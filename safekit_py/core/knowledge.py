@@ -27,6 +27,7 @@ class Peer:
     number: Number = NO_NUMBER
     powers: tuple[int, ...] = ()
     info: bytes = b""
+    settled: int = 0
     retired: frozenset[int] = frozenset()
 
 
@@ -40,6 +41,7 @@ class State:
     beat: int = 0
     powers: tuple[int, ...] = ()
     info: bytes = b""
+    settled: int = 0
     leaving: bool = False
     view: View | None = None
     owning: bool = False

@@ -17,6 +17,7 @@ partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 s
 - once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group
   (a server that hears others who do not hear it leaves the service to them);
 - a leave moves only the leaver's buckets; shares follow power within 0.05 % (``core.buckets``);
+- established connections stay where they are: ``core.trail`` says for each bucket who may hold some;
 - a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards, or
   it has listened for ``coordinator_lost_after`` and knows of nobody who could answer.
 
@@ -28,7 +29,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from safekit_py.core.buckets import NOBODY, Table
+from safekit_py.core import trail
+from safekit_py.core.buckets import Table
 from safekit_py.core.election import apart, elect, has_history, may_own, publish, waits_for_an_answer
 from safekit_py.core.group import (
     Command,
@@ -43,6 +45,7 @@ from safekit_py.core.group import (
     Send,
     SetInfo,
     SetPowers,
+    SetSettled,
     Settings,
     Tick,
     View,
@@ -75,6 +78,8 @@ def step(settings: Settings, state: State, event: Event) -> tuple[State, tuple[C
             return _decide(settings, replace(state, powers=powers), now)
         case SetInfo(now, info):
             return _decide(settings, replace(state, info=info), now)
+        case SetSettled(now, epoch):
+            return _decide(settings, replace(state, settled=epoch), now)
         case Leave(now):
             left = replace(state, leaving=True, beat=state.beat + 1, owning=False)
             installed = (Install(state.view, False),) if state.view and state.owning else ()
@@ -156,6 +161,7 @@ def _received(
         number=message.number,
         powers=message.powers,
         info=message.info,
+        settled=message.settled,
     )
     peers = {**state.peers, sender: peer}
     told = 0
@@ -258,13 +264,16 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
         tuple(known),
         history,
         bool(state.doubt),
+        state.settled,
     )
 
 
-def owner_table(view: View, group: int, *, owning: bool, me: int) -> bytes:
-    """The owners of a group's buckets as this server must apply them: its own are nobody's while it may not own."""
-    table = view.tables[group].expand()
-    return table if owning else table.replace(bytes((me,)), bytes((NOBODY,)))
+def owner_entries(view: View, group: int, *, owning: bool, me: int) -> bytes:
+    """Owner and holders of each of a group's buckets as this server must apply them, four bytes each.
+
+    While it may not own, this server is neither owner nor holder.
+    """
+    return trail.entries(view.tables[group], view.trail(group), without=None if owning else me)
 
 
-__all__ = ["NEVER", "Peer", "State", "Table", "new", "owner_table", "settled_after", "step"]
+__all__ = ["NEVER", "Peer", "State", "Table", "new", "owner_entries", "settled_after", "step"]

@@ -28,6 +28,7 @@ from safekit_py.core.group import (
     Send,
     SetInfo,
     SetPowers,
+    SetSettled,
     Settings,
     Tick,
     View,
@@ -268,6 +269,10 @@ class PulseThread(RealtimeThread):
     def set_powers(self, group: GroupTransport, powers: tuple[int, ...]) -> None:
         """Announce what this server is ready to take in each bucket table."""
         self.order(lambda: group.take(SetPowers(time.monotonic_ns(), powers)))
+
+    def set_settled(self, group: GroupTransport, epoch: int) -> None:
+        """Announce that this server holds no connection but in its own buckets of the view of that epoch."""
+        self.order(lambda: group.take(SetSettled(time.monotonic_ns(), epoch)))
 
     def set_info(self, group: GroupTransport, info: bytes) -> None:
         """Announce the data plane's addresses."""

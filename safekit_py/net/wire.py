@@ -24,16 +24,17 @@ from safekit_py.core.group import (
     Number,
     View,
 )
+from safekit_py.core.trail import Trail
 
-MAGIC, VERSION = b"SKPY", 1
+MAGIC, VERSION = b"SKPY", 2
 HEARTBEAT, VIEW_PART, HELLO, ASK, ANSWER = 1, 2, 3, 4, 5
 MAX_DATAGRAM = 1400  # bytes; fits every usual MTU without fragments
 HMAC_BYTES = 32
 PART = 1200  # bytes of a view in one datagram
-MAX_PARTS = 2700  # of the largest view there can be: 16 tables of 65,536 runs
+MAX_PARTS = 8000  # of the largest view there can be: 16 tables and trails of 65,536 runs
 
 _HEADER = struct.Struct("!4sBB8sBBQQH")
-_BEAT = struct.Struct("!QQBQBQ")  # beat, view number, flags, hears
+_BEAT = struct.Struct("!QQBQBQQ")  # beat, view number, flags, hears, settled
 _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
@@ -128,6 +129,11 @@ class _Reader:
             raise Rejected("malformed")
         return self._data[start : self._at]
 
+    def sized(self) -> bytes:
+        """What follows its own length."""
+        (size,) = struct.unpack("!I", self.raw(4))
+        return self.raw(size)
+
     def byte(self) -> int:
         return self.raw(1)[0]
 
@@ -149,7 +155,7 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
     """Payload of type ``HEARTBEAT``."""
     flags = _LEAVING * beat.leaving | _HISTORY * beat.history | _DOUBT * beat.doubt
     parts = [
-        _BEAT.pack(beat.beat, *beat.number, flags, beat.hears),
+        _BEAT.pack(beat.beat, *beat.number, flags, beat.hears, beat.settled),
         struct.pack(f"!B{len(beat.powers)}HB", len(beat.powers), *beat.powers, len(beat.info)),
         beat.info,
         bytes((len(beat.known),)),
@@ -166,7 +172,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     :raises Rejected: malformed.
     """
     reader = _Reader(payload)
-    beat, epoch, coordinator, boot, flags, hears = reader.take(_BEAT)
+    beat, epoch, coordinator, boot, flags, hears, settled = reader.take(_BEAT)
     powers = reader.words(_bounded(reader.byte(), MAX_GROUPS))
     info = reader.raw(_bounded(reader.byte(), MAX_INFO))
     known = []
@@ -177,7 +183,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     reader.end()
     number = Number(epoch, coordinator, boot)
     leaving, history, doubt = (bool(flags & bit) for bit in (_LEAVING, _HISTORY, _DOUBT))
-    return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history, doubt)
+    return Heartbeat(beat, number, leaving, powers, info, hears, tuple(known), history, doubt, settled)
 
 
 def encode_hello(to: int, boot: int) -> bytes:
@@ -207,9 +213,9 @@ def encode_view(view: View) -> bytes:
         out.append(
             struct.pack(f"!B{len(member.powers)}HB", member.server, *member.powers, len(member.info)) + member.info
         )
-    for table in view.tables:
-        coded = table.encode()
-        out.append(struct.pack("!I", len(coded)) + coded)
+    for group, table in enumerate(view.tables):
+        for coded in (table.encode(), view.trail(group).encode()):
+            out.append(struct.pack("!I", len(coded)) + coded)
     return b"".join(out)
 
 
@@ -227,15 +233,17 @@ def decode_view(data: bytes) -> View:
         server = _bounded(reader.byte(), MAX_SERVERS - 1)
         powers = reader.words(groups)
         members.append(Member(server, powers, reader.raw(_bounded(reader.byte(), MAX_INFO))))
-    tables = []
-    for _ in range(groups):
-        (size,) = struct.unpack("!I", reader.raw(4))
-        try:
-            tables.append(Table.decode(reader.raw(size)))
-        except ValueError:
-            raise Rejected("malformed") from None
+    tables, trails = [], []
+    try:
+        for _ in range(groups):
+            tables.append(Table.decode(reader.sized()))
+            trails.append(Trail.decode(reader.sized()))
+    except Rejected:
+        raise
+    except ValueError:
+        raise Rejected("malformed") from None
     reader.end()
-    return View(number, tuple(members), tuple(tables), cause)
+    return View(number, tuple(members), tuple(tables), cause, tuple(trails))
 
 
 def parts_of(view: View) -> list[bytes]:

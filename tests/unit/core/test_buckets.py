@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safekit_py.core.buckets import BUCKETS, NOBODY, Table, assign
+from safekit_py.core.buckets import BUCKETS, CHAIN, NOBODY, Table, assign
 
 POWERS = st.dictionaries(st.integers(0, 63), st.sampled_from([0, 1, 1, 1, 2, 5, 64]), max_size=32)
 
@@ -12,8 +12,9 @@ POWERS = st.dictionaries(st.integers(0, 63), st.sampled_from([0, 1, 1, 1, 2, 5, 
 def check(table, before, powers):
     """Every invariant of the module's docstring, for one change."""
     after = assign(table, before, powers)
-    active = {s: p for s, p in powers.items() if p}
-    were = {s: p for s, p in before.items() if p}
+    active, were = (
+        {s: p for s, p in each.items() if p and p * CHAIN > max(each.values())} for each in (powers, before)
+    )
     old, new = (table or Table()).expand(), after.expand()
     counts = after.counts()
     assert len(new) == BUCKETS
@@ -62,6 +63,18 @@ def test_nothing_changes_when_nothing_changes():
 def test_nobody_owns_what_no_server_may():
     assert assign(None, {}, {}).expand() == bytes([NOBODY]) * BUCKETS
     assert assign(None, {}, {1: 0}) == Table()
+
+
+def test_powers_of_64_are_a_chain():
+    chain = {0: 1, 1: 64, 2: 4096}
+    table = assign(None, {}, chain)
+    assert table.counts() == {2: BUCKETS}
+    two = {0: 1, 1: 64}
+    table = assign(table, chain, two)
+    assert table.counts() == {1: BUCKETS}
+    assert assign(table, two, {0: 1}).counts() == {0: BUCKETS}
+    assert assign(table, two, chain).counts() == {2: BUCKETS}
+    assert assign(None, {}, {0: 1, 1: 63}).counts()[0] == BUCKETS // 64
 
 
 def test_thirds():

@@ -191,7 +191,7 @@ def test_forged_replayed_and_foreign_datagrams_are_counted_and_change_nothing(se
     servers.refuses(0, [b"", b"GET / HTTP/1.0\r\n\r\n", good[:65]], "short")
     servers.refuses(0, [bytes(1401), bytes(9000)], "long")
     servers.refuses(0, [bytes(200)], "magic")
-    servers.refuses(0, [good[:4] + b"\x02" + good[5:]], "version")
+    servers.refuses(0, [good[:4] + b"\x09" + good[5:]], "version")
 
     time.sleep(15 * PULSE / 1e9)  # longer than it takes to lose a server
     assert numbers(servers) == epochs

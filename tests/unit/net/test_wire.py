@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import MAX_GROUPS, MAX_INFO, MAX_SERVERS, Heartbeat, Known, Member, Number, View
+from safekit_py.core.trail import HOLDERS, Trail
 from safekit_py.net import wire
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -31,6 +32,7 @@ HEARTBEATS = st.builds(
     hears=U64,
     known=st.lists(KNOWN, max_size=MAX_SERVERS).map(tuple),
     history=st.booleans(),
+    settled=U64,
 )
 DATAGRAMS = st.builds(wire.Datagram, U8, U8, U8, U64, U64, st.binary(max_size=wire.PART + 21))
 
@@ -46,19 +48,34 @@ def tables(draw):
 
 
 @st.composite
+def trails(draw):
+    cuts = sorted(draw(st.sets(st.integers(1, BUCKETS - 1), max_size=6)))
+    runs, last = [], None
+    for start, end in itertools.pairwise([0, *cuts, BUCKETS]):
+        holders = draw(
+            st.lists(st.integers(0, 254), max_size=HOLDERS, unique=True)
+            .map(tuple)
+            .filter(lambda h, last=last: h != last)
+        )
+        runs.append((end - start, holders))
+        last = holders
+    return Trail(tuple(runs))
+
+
+@st.composite
 def views(draw, number=NUMBERS):
     groups = draw(st.integers(0, MAX_GROUPS))
     powers = st.lists(U16, min_size=groups, max_size=groups).map(tuple)
     members = draw(st.lists(st.builds(Member, st.integers(0, MAX_SERVERS - 1), powers, INFOS), max_size=MAX_SERVERS))
     each = tuple(draw(tables()) for _ in range(groups))
     cause = draw(st.text(st.characters(codec="utf-8"), max_size=40))
-    return View(draw(number), tuple(members), each, cause)
+    return View(draw(number), tuple(members), each, cause, tuple(draw(trails()) for _ in range(groups)))
 
 
 def big_view(number, size):
     """One whose table has many runs."""
     runs = [(1, n % 3) for n in range(size)]
-    return View(number, (Member(0, (1,)),), (Table((*runs, (BUCKETS - size, NOBODY))),), "join 0")
+    return View(number, (Member(0, (1,)),), (Table((*runs, (BUCKETS - size, NOBODY))),), "join 0", (Trail(),))
 
 
 def reason(call, *args):
@@ -316,7 +333,8 @@ def test_a_lost_part_is_made_good_by_the_next_sending():
 def test_every_part_fits_a_datagram_and_the_largest_view_can_travel():
     runs = tuple((1, n % 2) for n in range(BUCKETS))
     members = tuple(Member(n, (1,) * MAX_GROUPS, bytes(MAX_INFO)) for n in range(MAX_SERVERS))
-    largest = View(Number(1, 1, 1), members, (Table(runs),) * MAX_GROUPS, "x" * 300)
+    trail = Trail(tuple((1, (n % 2, 2, 3)) for n in range(BUCKETS)))
+    largest = View(Number(1, 1, 1), members, (Table(runs),) * MAX_GROUPS, "x" * 300, (trail,) * MAX_GROUPS)
     parts = wire.parts_of(largest)
     assert len(parts) <= wire.MAX_PARTS
     assert max(map(len, parts)) + HEADER + wire.HMAC_BYTES <= wire.MAX_DATAGRAM
@@ -352,11 +370,11 @@ BOOT, COORDINATOR = 0x0123456789ABCDEF, 0x1111222233334444
 
 VECTORS = {
     "heartbeat": (
-        "534b5059 01 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 0053"
-        "0000000000000102 0000000000000007 00 1111222233334444 03 0000000000000005"
+        "534b5059 02 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 005b"
+        "0000000000000102 0000000000000007 00 1111222233334444 03 0000000000000005 0000000000000006"
         "02 0001 ffff 06 02005e000001"
         "02 00 1111222233334444 0000000000000200 02 3f aaaabbbbccccdddd 00000000000003ff 05"
-        "47c595bc3e9eb9c2d8583aacadca6db9c5ab1fd6363e656b33ab94bf71a18505",
+        "3a6cfeff81671815d93695df983d0689503cace063f53bd2a40edf1a68ffe96d",
         (wire.HEARTBEAT, 2, 1, BOOT, 0x0A0B),
         Heartbeat(
             beat=0x102,
@@ -370,28 +388,31 @@ VECTORS = {
                 Known(63, 0xAAAABBBBCCCCDDDD, 0x3FF, history=False, leaving=True, ready=True),
             ),
             history=True,
+            settled=6,
         ),
     ),
     "hello": (
-        "534b5059 01 03 92c1f2453636a7b6 02 00 0123456789abcdef 0000000000000001 0009"
+        "534b5059 02 03 92c1f2453636a7b6 02 00 0123456789abcdef 0000000000000001 0009"
         "00 1111222233334444"
-        "5ac6ecc462e54c44aeff7dc9ff8a8e36c21f32c4e1f953e81f411109cd5d7163",
+        "3c9f5482708846bcc1ca824738b44f83849dda448b39457ddd5abc58423aa91c",
         (wire.HELLO, 2, 0, BOOT, 1),
         (0, COORDINATOR),
     ),
     "view": (
-        "534b5059 01 02 92c1f2453636a7b6 00 00 1111222233334444 0000000000000010 0046"
+        "534b5059 02 02 92c1f2453636a7b6 00 00 1111222233334444 0000000000000010 0055"
         "0000000000000007 00 1111222233334444 0000 0001"
         "0000000000000007 00 1111222233334444 06 6a6f696e2032 01 02"
         "00 0001 00 02 0003 02 beef"
         "00000009 3fff00 7fff02 3fff00"
-        "7a57a396ed6775a870ff28fbf10f824c40313d560f5413732a9495de289dd97e",
+        "0000000b 3fff00 bffe 02 0201 0000 00"
+        "f70cef7907d5280071a2f3f7e6eda8b30703720f49603b32240cf1a8eac247ed",
         (wire.VIEW_PART, 0, 0, COORDINATOR, 0x10),
         View(
             Number(7, 0, COORDINATOR),
             (Member(0, (1,)), Member(2, (3,), b"\xbe\xef")),
             (Table(((16384, 0), (32768, 2), (16384, 0))),),
             "join 2",
+            (Trail(((16384, ()), (49151, (2, 1)), (1, ()))),),
         ),
     ),
 }

@@ -49,6 +49,14 @@ def farm_filter(bpffs, filter_object):
 
 
 @pytest.fixture
+def three_groups(bpffs, filter_object):
+    loaded = Filter.load(filter_object, bpffs / "unit", 3)
+    yield loaded
+    loaded.unpin()
+    loaded.close()
+
+
+@pytest.fixture
 def new_network():
     """This thread in an empty network namespace of its own, and back."""
     libc = ctypes.CDLL(None, use_errno=True)

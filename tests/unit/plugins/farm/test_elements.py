@@ -56,7 +56,6 @@ def test_refused(inside, code):
     ("inside", "code", "line"),
     [
         (directed('<virtual_addr addr="10.0.0.5" where="one_side_alias"/>'), "vip.where", 4),
-        (directed('<virtual_addr addr="fd00::1"/>'), "vip.ipv6", 4),
         (vip(""), "vip.no-virtual-interface", 2),
         (vip('<real_interface><virtual_addr addr="10.0.0.5"/></real_interface>'), "vip.real-interface", 2),
     ],

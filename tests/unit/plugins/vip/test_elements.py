@@ -1,6 +1,6 @@
 """``<vip>``: every attribute, and what is refused in every mode."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from safekit_py.plugins.vip.elements import ELEMENTS
@@ -52,10 +52,6 @@ TCP = '<rule port="80" proto="tcp" filter="on_port"/>'
         (vip('<virtual_addr addr="fd00::5" netmask="255.255.255.0"/>', group(TCP)), "vip.bad-netmask"),
         (vip('<virtual_addr addr="fd00::5"/><virtual_addr addr="[FD00:0::5]"/>', group(TCP)), "vip.addr-twice"),
         (
-            vip('<virtual_addr addr="fd00::9"/>', group('<rule virtual_addr="fd00::9" proto="tcp" filter="on_addr"/>')),
-            "vip.ipv6",
-        ),
-        (
             '<vip><interface_list><interface><real_interface><virtual_addr addr="10.0.0.5"/></real_interface>'
             '<virtual_interface type="vmac_directed"><virtual_addr addr="10.0.0.6"/></virtual_interface>'
             "</interface></interface_list></vip>",
@@ -69,6 +65,26 @@ def test_refused(inside, code):
     assert checked.config is None
     assert [each.code for each in checked.problems] == [code]
     assert checked.problems[0].remedy
+
+
+def test_rules_of_ipv6():
+    rule = '<rule virtual_addr="[FD00:0::9]" proto="tcp" filter="on_addr"/>'
+    checked = look(vip('<virtual_addr addr="fd00::9"/>', group(rule)))
+    assert checked.problems == ()
+    assert checked.config.one("vip").groups[0].rules == (Rule("tcp", "on_addr", 0, ip_address("fd00::9")),)
+
+
+def test_the_virtual_mac():
+    def vmac(inside, more=""):
+        text = vip(inside, group(TCP), kind="vmac_invisible").replace(
+            'type="vmac_invisible"', f'type="vmac_invisible"{more}'
+        )
+        return look(text).config.one("vip").interfaces[0].vmac.hex(":")
+
+    assert vmac('<virtual_addr addr="192.168.56.20"/>') == "5a:fe:c0:a8:38:14"
+    assert vmac('<virtual_addr addr="fd00::1:2"/>') == "5a:fe:00:01:00:02"
+    assert vmac('<virtual_addr addr="10.0.0.9"/>', ' addr="5A-FE-00-00-00-07"') == "5a:fe:00:00:00:07"
+    assert look(vip('<virtual_addr addr="10.0.0.9"/>', group(TCP))).config.one("vip").interfaces[0].vmac is None
 
 
 def test_the_whole_of_vip():
@@ -102,7 +118,6 @@ def test_the_whole_of_vip():
 @pytest.mark.parametrize(
     "text",
     [
-        vip(kind="vmac_invisible"),
         vip(attributes='tcpreset="off"'),
         vip(attributes='scriptcontrol="on"'),
         vip('<virtual_addr addr="10.0.0.50" connections="on"/>'),
@@ -114,7 +129,7 @@ def test_not_acting_yet_is_a_warning(text):
     assert [(each.code, each.severity) for each in checked.problems] == [("config.not-acting", "warning")]
 
 
-def test_the_virtual_mac():
+def test_the_default_virtual_mac():
     text = vip(rules=group(TCP)).replace('type="vmac_directed"', 'type="vmac_directed" addr="5A-FE-C0-A8-38-14"')
     assert look(text).config.one("vip").interfaces[0].mac == "5a:fe:c0:a8:38:14"
     assert look(text.replace("5A-", "5B-")).problems[0].code == "vip.bad-mac"
