@@ -6,7 +6,8 @@ Flows through it: a request for a plugin in, its answer out. An exception become
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from typing import TYPE_CHECKING
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from safekit_py.control.problems import document, handler
@@ -14,6 +15,9 @@ from safekit_py.errors import NotFoundError, Problem, SafekitError
 from safekit_py.runtime.faults import failed
 from safekit_py.runtime.guard import PluginStalled
 from safekit_py.runtime.plugins import Manager
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
 
 
 class Mounted:
@@ -85,6 +89,8 @@ class _Quiet:
 
 
 def _application(plugin: str, routers: list[APIRouter]) -> ASGIApp:
+    from fastapi import FastAPI  # noqa: PLC0415 - costs 17 MB: only where a plugin brings routes
+
     app = FastAPI(title=f"plugin {plugin}", redoc_url=None, exception_handlers={SafekitError: handler})
     for router in routers:
         app.include_router(router)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
-from pydantic import BaseModel, Field
-
+from safekit_py.control.routing import said
 from safekit_py.model.event import Event
 from safekit_py.runtime.clock import readable
 from safekit_py.runtime.commandlog import Ordered
 from safekit_py.runtime.store import Change
 
 
-class EventItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class EventItem:
     """One event of a module."""
 
-    number: int = Field(description="rises by one with each event of the module")
-    time: float = Field(description="seconds since the epoch")
-    when: str = Field(description="the same, in the server's local time")
+    number: int = said("rises by one with each event of the module")
+    time: float = said("seconds since the epoch")
+    when: str = said("the same, in the server's local time")
     module: str
-    severity: str = Field(description="C, E, W, I or D")
+    severity: str = said("C, E, W, I or D")
     source: str
     message: str
-    kind: str = Field(description="log, state, resource, config or command")
-    data: dict[str, str] = Field(default={}, description="the same for programs")
+    kind: str = said("log, state, resource, config or command")
+    data: dict[str, str] = said("the same for programs", {})
 
     @classmethod
     def of(cls, number: int, event: Event) -> Self:
@@ -31,12 +32,13 @@ class EventItem(BaseModel):
         return cls(number=number, when=readable(event.time), **event.as_dict())
 
 
-class ChangeItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ChangeItem:
     """A resource took a value."""
 
     number: int
-    time: float = Field(description="seconds since the epoch")
-    when: str = Field(description="the same, in the server's local time")
+    time: float = said("seconds since the epoch")
+    when: str = said("the same, in the server's local time")
     name: str
     value: str
     before: str
@@ -48,20 +50,21 @@ class ChangeItem(BaseModel):
         return cls(when=readable(change.time), **change.as_dict())
 
 
-class OrderedItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class OrderedItem:
     """A command that somebody gave."""
 
     number: int
-    time: float = Field(description="seconds since the epoch")
-    when: str = Field(description="the same, in the server's local time")
+    time: float = said("seconds since the epoch")
+    when: str = said("the same, in the server's local time")
     command: str
     module: str
-    arguments: str = Field(description="secrets are masked")
-    user: str = Field(description="whom the kernel names, and who logged in when that is somebody else")
+    arguments: str = said("secrets are masked")
+    user: str = said("whom the kernel names, and who logged in when that is somebody else")
     uid: int
-    program: str = Field(description="a hint: the caller's name and its parent's")
-    identity: str = Field(description="what -i said")
-    result: str = Field(description="ok, running, or refused with a code")
+    program: str = said("a hint: the caller's name and its parent's")
+    identity: str = said("what -i said")
+    result: str = said("ok, running, or refused with a code")
 
     @classmethod
     def of(cls, number: int, ordered: Ordered) -> Self:
@@ -69,18 +72,20 @@ class OrderedItem(BaseModel):
         return cls(number=number, when=readable(ordered.time), **ordered.as_dict())
 
 
-class Cleaned(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class Cleaned:
     """What was cleaned."""
 
-    done: list[str] = Field(description="log, resource, process")
-    processes: list[str] = Field(default=[], description="pid and name of each process that was ended")
+    done: list[str] = said("log, resource, process")
+    processes: list[str] = said("pid and name of each process that was ended", [])
 
 
-class Dump(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class Dump:
     """What the agent is doing, for support."""
 
     version: str
-    uptime: float = Field(description="seconds since the agent's process was started")
-    memory: int = Field(description="KiB")
-    tasks: list[str] = Field(description="each task of the event loop, and where it stands")
-    threads: list[str] = Field(description="each thread, and where it stands")
+    uptime: float = said("seconds since the agent's process was started")
+    memory: int = said("KiB")
+    tasks: list[str] = said("each task of the event loop, and where it stands")
+    threads: list[str] = said("each thread, and where it stands")

@@ -1,13 +1,15 @@
-"""The API's documents, as pydantic models: they make the OpenAPI description and check what comes in."""
+"""The API's documents: dataclasses that ``binding`` fills from what comes in, and that make the OpenAPI document."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field
+from safekit_py.control.routing import said
 
 
-class ProblemItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ProblemItem:
     """One finding."""
 
     code: str
@@ -18,186 +20,215 @@ class ProblemItem(BaseModel):
     severity: str = "error"
 
 
-class ResourceItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ProblemDocument:
+    """Why a call was refused (RFC 9457)."""
+
+    type: str = said("urn:safekit: and the first finding's code")
+    title: str = said("the first finding's message")
+    status: int
+    problems: list[ProblemItem]
+
+
+@dataclass(kw_only=True, slots=True)
+class ResourceItem:
     """One watched thing."""
 
     name: str
     value: str
-    age: float = Field(description="seconds since it took this value")
+    age: float = said("seconds since it took this value")
     cause: str = ""
 
 
-class ModuleItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ModuleItem:
     """One installed module."""
 
     name: str
     mode: str = ""
-    state: str = Field(description="STOP WAIT UP ALONE PRIM SECOND, or NOT_CONFIGURED")
+    state: str = said("STOP WAIT UP ALONE PRIM SECOND, or NOT_CONFIGURED")
     readiness: str = ""
-    age: float = Field(default=0.0, description="seconds in this state")
-    busy: str = Field(default="", description="the command that is being carried out")
-    reason: str = Field(default="", description="why it is in this state, one line")
-    exit_code: int = Field(default=0, description="what `state` exits with")
-    loop: str = Field(default="", description="automatic actions taken of those granted")
-    starts: int = Field(default=0, description="how often the application was started since the agent began")
-    failover: bool = Field(default=True, description="whether automatic actions are taken")
-    suspended: list[str] = Field(default=[], description="patterns of the checkers that are switched off")
-    boot: str = Field(default="", description="whether it starts with the server: on, off, auto")
-    resources: list[ResourceItem] = []
-    report: dict[str, Any] = Field(default={}, description="what the module type shows")
-    problems: list[ProblemItem] = []
-    pending: list[ProblemItem] = Field(default=[], description="why an edited configuration is not the active one")
+    age: float = said("seconds in this state", 0.0)
+    busy: str = said("the command that is being carried out", "")
+    reason: str = said("why it is in this state, one line", "")
+    exit_code: int = said("what `state` exits with", 0)
+    loop: str = said("automatic actions taken of those granted", "")
+    starts: int = said("how often the application was started since the agent began", 0)
+    failover: bool = said("whether automatic actions are taken", True)
+    suspended: list[str] = said("patterns of the checkers that are switched off", [])
+    boot: str = said("whether it starts with the server: on, off, auto", "")
+    resources: list[ResourceItem] = said(default=[])
+    report: dict[str, Any] = said("what the module type shows", {})
+    problems: list[ProblemItem] = said(default=[])
+    pending: list[ProblemItem] = said("why an edited configuration is not the active one", [])
 
 
-class RoleOrder(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class RoleOrder:
     """A command of a module whose servers have roles."""
 
-    arguments: list[str] = Field(default=[], max_length=16)
+    arguments: list[str] = said(default=[], max_length=16)
 
 
-class RoleDone(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class RoleDone:
     """What came of it."""
 
-    text: str = Field(description="one line to be read")
-    discards: str = Field(default="", description="the data that are given up by it, or would be; empty for none")
-    data: dict[str, Any] = {}
+    text: str = said("one line to be read")
+    discards: str = said("the data that are given up by it, or would be; empty for none", "")
+    data: dict[str, Any] = said(default={})
     module: ModuleItem
 
 
-class StatusDocument(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class StatusDocument:
     """This server and its modules."""
 
     server: str
-    problems: list[ProblemItem] = []
-    modules: list[ModuleItem] = []
+    problems: list[ProblemItem] = said(default=[])
+    modules: list[ModuleItem] = said(default=[])
 
 
-class LogEntry(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class LogEntry:
     """A line that a script or a person writes."""
 
-    message: str = Field(max_length=4096)
-    severity: str = Field(default="I", pattern="^[CEWID]$")
-    source: str = Field(default="user", max_length=64)
+    message: str = said(max_length=4096)
+    severity: str = said(default="I", pattern="^[CEWID]$")
+    source: str = said(default="user", max_length=64)
 
 
-class Done(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class Done:
     """What a changing call answers."""
 
-    done: bool = Field(description="false: it goes on in the background")
-    problems: list[ProblemItem] = Field(default=[], description="warnings")
+    done: bool = said("false: it goes on in the background")
+    problems: list[ProblemItem] = said("warnings", [])
     module: ModuleItem | None = None
 
 
-class PluginItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class PluginItem:
     """One plugin."""
 
     name: str
-    origin: str = Field(description="built-in, a package with its version, or a file")
+    origin: str = said("built-in, a package with its version, or a file")
     version: str = ""
-    hooks: list[str] = []
-    brings: dict[str, list[str]] = Field(default={}, description="what it contributes, by kind, as far as asked for")
-    faults: int = Field(default=0, description="how often it has failed since the agent began")
-    last: str = Field(default="", description="the traceback of its last fault")
-    problems: list[ProblemItem] = []
+    hooks: list[str] = said(default=[])
+    brings: dict[str, list[str]] = said("what it contributes, by kind, as far as asked for", {})
+    faults: int = said("how often it has failed since the agent began", 0)
+    last: str = said("the traceback of its last fault", "")
+    problems: list[ProblemItem] = said(default=[])
 
 
-class ClusterNode(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ClusterNode:
     """One server of the cluster, as this one sees it."""
 
     name: str
-    addresses: dict[str, str] = Field(description="LAN to address")
+    addresses: dict[str, str] = said("LAN to address")
     this: bool = False
-    groups: dict[str, str] = Field(default={}, description="farm module to alive, lost or itself")
+    groups: dict[str, str] = said("farm module to alive, lost or itself", {})
 
 
-class ClusterDocument(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ClusterDocument:
     """The cluster."""
 
     configured: bool
-    key: str = Field(default="", description="fingerprint of the key, never the key")
-    signature: str = Field(default="", description="fingerprint of cluster.xml; equal on all servers")
-    locked: str = Field(default="", description="why it must not be changed; empty: it may")
-    nodes: list[ClusterNode] = []
-    problems: list[ProblemItem] = []
+    key: str = said("fingerprint of the key, never the key", "")
+    signature: str = said("fingerprint of cluster.xml; equal on all servers", "")
+    locked: str = said("why it must not be changed; empty: it may", "")
+    nodes: list[ClusterNode] = said(default=[])
+    problems: list[ProblemItem] = said(default=[])
 
 
-class OperandItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class OperandItem:
     """One operand of a failover rule."""
 
     operand: str
-    values: dict[str, str] = Field(description="resource to value; several for ? and *")
+    values: dict[str, str] = said("resource to value; several for ? and *")
 
 
-class RuleItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class RuleItem:
     """One failover rule as things are."""
 
     label: str
     action: str
-    origin: str = Field(description="user: of <failover>; default: made for a checker")
-    line: int = Field(description="in userconfig.xml; 0 for a default one")
-    text: str = Field(description="as it is written")
+    origin: str = said("user: of <failover>; default: made for a checker")
+    line: int = said("in userconfig.xml; 0 for a default one")
+    text: str = said("as it is written")
     true: bool
     operands: list[OperandItem]
-    causes: list[str] = Field(description="what makes it true, or false")
-    since: float | None = Field(description="seconds for which its action has been wished")
-    left: float | None = Field(description="seconds until its action is due")
-    taken: bool = Field(description="its action is the next one if nothing changes")
-    why: str = Field(description="when it is taken, or why not")
+    causes: list[str] = said("what makes it true, or false")
+    since: float | None = said("seconds for which its action has been wished")
+    left: float | None = said("seconds until its action is due")
+    taken: bool = said("its action is the next one if nothing changes")
+    why: str = said("when it is taken, or why not")
 
 
-class FailoverDocument(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class FailoverDocument:
     """The failover rules of a module."""
 
     module: str
-    on: bool = Field(description="false: actions are logged and not taken")
-    handle_time: float = Field(description="seconds for which an action must be wished")
+    on: bool = said("false: actions are logged and not taken")
+    handle_time: float = said("seconds for which an action must be wished")
     simulated: dict[str, str]
     rules: list[RuleItem]
 
 
-class KeyBody(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class KeyBody:
     """A cluster key."""
 
-    key: str = Field(pattern="^[0-9a-f]{64}$")
+    key: str = said(pattern="^[0-9a-f]{64}$")
 
 
-class BootItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class BootItem:
     """Whether a module starts with the server."""
 
-    boot: str = Field(description="on, off, or auto: when it ran before")
-    configured: str = Field(description="what userconfig.xml says")
-    command: str = Field(description="what the command boot said, or empty")
+    boot: str = said("on, off, or auto: when it ran before")
+    configured: str = said("what userconfig.xml says")
+    command: str = said("what the command boot said, or empty")
 
 
-class CheckerItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class CheckerItem:
     """One checker."""
 
     resource: str
     when: str
     action: str
-    rule: str = Field(description="the label of its failover rule")
+    rule: str = said("the label of its failover rule")
     value: str
     cause: str = ""
-    state: str = Field(description="running, suspended, waiting to be enabled, or stopped")
+    state: str = said("running, suspended, waiting to be enabled, or stopped")
 
 
-class LoopItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class LoopItem:
     """The loop counter."""
 
-    count: int = Field(description="automatic actions in the present window")
+    count: int = said("automatic actions in the present window")
     maxloop: int
-    interval: float = Field(description="seconds that a window lasts; 0: nothing is counted")
-    elapsed: float = Field(description="seconds of it that have passed")
-    allowed: bool = Field(description="whether the next action would be taken")
+    interval: float = said("seconds that a window lasts; 0: nothing is counted")
+    elapsed: float = said("seconds of it that have passed")
+    allowed: bool = said("whether the next action would be taken")
 
 
-class LockBody(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class LockBody:
     """Why the cluster's configuration is locked."""
 
-    reason: str = Field(default="", max_length=256)
+    reason: str = said(default="", max_length=256)
 
 
-class PortItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class PortItem:
     """A port that a firewall must let through."""
 
     port: int
@@ -205,50 +236,56 @@ class PortItem(BaseModel):
     purpose: str
 
 
-class Told(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class Told:
     """What a script printed."""
 
     output: str
 
 
-class VersionItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class VersionItem:
     """One configuration of a module that was active."""
 
     number: int
-    time: float = Field(description="when it was activated, seconds since the epoch")
+    time: float = said("when it was activated, seconds since the epoch")
     cause: str
-    signature: str = Field(description="fingerprint of the module's files; empty when only userconfig.xml was kept")
+    signature: str = said("fingerprint of the module's files; empty when only userconfig.xml was kept")
     active: bool
 
 
-class ConfigurationDocument(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ConfigurationDocument:
     """A module's configuration."""
 
     name: str
-    edited: str = Field(description="fingerprint of the module's files as they are; empty when it cannot be told")
-    differs: bool = Field(description="userconfig.xml is not as it is active")
-    versions: list[VersionItem] = Field(default=[], description="the oldest first")
-    pending: list[ProblemItem] = []
+    edited: str = said("fingerprint of the module's files as they are; empty when it cannot be told")
+    differs: bool = said("userconfig.xml is not as it is active")
+    versions: list[VersionItem] = said("the oldest first", [])
+    pending: list[ProblemItem] = said(default=[])
 
 
-class ConfigurationDone(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class ConfigurationDone:
     """What became of a configuration."""
 
     text: str
-    problems: list[ProblemItem] = Field(default=[], description="warnings")
+    problems: list[ProblemItem] = said("warnings", [])
     module: ModuleItem
 
 
-class DifferenceDocument(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class DifferenceDocument:
     """What makes a module's files of a configuration."""
 
-    diff: str = Field(description="a unified diff; empty when they are equal")
+    diff: str = said("a unified diff; empty when they are equal")
 
 
-class AvailableItem(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class AvailableItem:
     """An archive or a folder that could be installed."""
 
     name: str
     path: str
-    remedy: str = Field(description="the command that installs it")
-    problems: list[ProblemItem] = []
+    remedy: str = said("the command that installs it")
+    problems: list[ProblemItem] = said(default=[])

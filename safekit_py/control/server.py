@@ -10,7 +10,7 @@ import struct
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from safekit_py.model.paths import Paths
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, listener: socket.socket, until: asyncio.Event) -> None:
+async def serve(app: Starlette, listener: socket.socket, until: asyncio.Event) -> None:
     """Serve until the event is set."""
     config = uvicorn.Config(
         app,

@@ -290,10 +290,10 @@ class Manager:
 
     def routes(self, server: Server) -> dict[str, list[APIRouter]]:
         """Routers of the API, by plugin."""
-        from fastapi import APIRouter  # noqa: PLC0415 - loaded only where needed
-
         found: dict[str, list[APIRouter]] = {}
         for plugin, items in self._calls("safekit_routes", server=server):
+            if items:
+                from fastapi import APIRouter  # noqa: PLC0415 - costs 17 MB: only where a plugin brings routes
             for item in items:
                 if not isinstance(item, APIRouter):
                     self.fault(plugin, "safekit_routes", TypeError(f"{item!r} is no APIRouter"))

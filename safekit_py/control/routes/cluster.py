@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from safekit_py.control import schemas
+from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1/cluster", tags=["configure"])
+    routes = Routes(prefix="/api/v1/cluster", tags=["configure"])
 
     @routes.delete("/config")
     async def deconfigure() -> schemas.Done:

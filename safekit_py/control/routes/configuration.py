@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.configurations import Outcome
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1/configurations", tags=["configure"])
+    routes = Routes(prefix="/api/v1/configurations", tags=["configure"])
 
     def shown(name: str) -> schemas.ModuleItem:
         return module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])

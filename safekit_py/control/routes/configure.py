@@ -6,36 +6,38 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from starlette.requests import Request
 
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.control.routing import Query, Routes
 from safekit_py.errors import ConfigError, Problem
 from safekit_py.runtime.agent import Agent
 
 MAX_ARCHIVE = 1 << 30  # bytes of an uploaded archive
 
 
-def _macros(values: Annotated[list[str] | None, Query(alias="set")] = None) -> dict[str, str]:
+def _macros(values: list[str] | None) -> dict[str, str]:
     pairs = [v.partition("=") for v in values or ()]
     if any(not separator for _, separator, _ in pairs):
         raise ConfigError(Problem("config.bad-set", "a macro is set as NAME=VALUE", "--set VIP=10.0.0.50"))
     return {name: value for name, _, value in pairs}
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["configure"])
+    routes = Routes(prefix="/api/v1", tags=["configure"])
 
     @routes.put("/modules/{name}", status_code=201)
     async def install(
         name: str,
         request: Request,
-        macros: Annotated[dict[str, str], Depends(_macros)],
+        values: Annotated[list[str] | None, Query(alias="set")] = None,
         number: Annotated[int | None, Query(ge=0, lt=1024)] = None,
         apply: bool = False,
     ) -> schemas.Done:
         """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs."""
+        macros = _macros(values)
         with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
             archive = Path(folder) / "module.zip"
             with archive.open("xb") as stream:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
-
 from safekit_py.control import schemas
 from safekit_py.control.items import module_item
+from safekit_py.control.routing import Routes
 from safekit_py.errors import NotFoundError, Problem
 from safekit_py.model.state import Severity
 from safekit_py.runtime.agent import Agent
@@ -16,9 +15,9 @@ from safekit_py.runtime.runner import Verb
 COMMANDS = ("start", "stop", "restart", "stopstart", "forcestop", "wait")
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["control"])
+    routes = Routes(prefix="/api/v1", tags=["control"])
 
     @routes.post("/modules/{name}/{verb}")
     async def command(name: str, verb: str, wait: bool = False, identity: str | None = None) -> schemas.Done:

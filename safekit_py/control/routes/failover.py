@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-
 from safekit_py.control import schemas
+from safekit_py.control.routing import Query, Routes
 from safekit_py.core.rules import Explained
 from safekit_py.errors import ConfigError, Problem
 from safekit_py.runtime.agent import Agent
@@ -46,9 +45,9 @@ def _item(rule: Explained) -> schemas.RuleItem:
     )
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["failover"])
+    routes = Routes(prefix="/api/v1", tags=["failover"])
 
     @routes.get("/modules/{name}/failover")
     async def explain(name: str, simulate: Annotated[list[str] | None, Query()] = None) -> schemas.FailoverDocument:

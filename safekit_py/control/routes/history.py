@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 
 from safekit_py.control import schemas
 from safekit_py.control.audit import Note
 from safekit_py.control.items import resource_items
 from safekit_py.control.records import ChangeItem, EventItem, OrderedItem
+from safekit_py.control.routing import Query, Routes
 from safekit_py.errors import ConfigError, NotFoundError, Problem
 from safekit_py.model.state import Severity
 from safekit_py.runtime.agent import Agent
@@ -32,9 +33,9 @@ MAX_WAIT = 60.0  # seconds that a call waits for news
 Lines = Annotated[int, Query(ge=1, le=20_000)]
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["history"])
+    routes = Routes(prefix="/api/v1", tags=["history"])
 
     @routes.get("/modules/{name}/log")
     async def log(

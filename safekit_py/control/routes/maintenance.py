@@ -8,10 +8,9 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
-
 from safekit_py.control import schemas
 from safekit_py.control.items import module_item
+from safekit_py.control.routing import Query, Routes
 from safekit_py.core import boot as boot_rules
 from safekit_py.errors import NotFoundError, Problem, StateError
 from safekit_py.model.state import Readiness, Severity, State
@@ -22,9 +21,9 @@ from safekit_py.runtime.runner import ModuleRunner
 Switch = Literal["on", "off"]
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["maintenance"])
+    routes = Routes(prefix="/api/v1", tags=["maintenance"])
 
     @routes.get("/modules/{name}/wait")
     async def wait(

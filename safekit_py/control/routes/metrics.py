@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from starlette.responses import Response
 
+from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.view import ServerView
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The route for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["monitor"])
+    routes = Routes(prefix="/api/v1", tags=["monitor"])
 
-    @routes.get("/metrics", response_class=Response)
+    @routes.get("/metrics")
     async def metrics() -> Response:
         """States, resources, plugins and what plugins count, for Prometheus."""
         # Loaded at the first look: an agent that nobody monitors does not pay for it.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-from fastapi import APIRouter
-
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
+from safekit_py.control.routing import Routes
 from safekit_py.runtime import identity
 from safekit_py.runtime.agent import Agent
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["monitor"])
+    routes = Routes(prefix="/api/v1", tags=["monitor"])
 
     @routes.get("/status")
     async def status() -> schemas.StatusDocument:

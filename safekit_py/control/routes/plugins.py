@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.routing import Route
 
 from safekit_py.control import schemas
 from safekit_py.control.items import items
 from safekit_py.control.mounted import Mounted
+from safekit_py.control.routing import Routes
 from safekit_py.errors import NotFoundError, Problem
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.faults import Loaded
@@ -16,11 +16,9 @@ from safekit_py.runtime.view import ServerView
 PREFIX = "/api/v1/plugins"
 
 
-def router(agent: Agent) -> APIRouter:
-    """The routes for this agent. Plugins are asked for theirs here, once."""
-    routes = APIRouter(prefix=PREFIX, tags=["monitor"])
-    server = ServerView(agent)
-    mounted = Mounted(agent.manager, agent.manager.routes(server), PREFIX)
+def router(agent: Agent) -> Routes:
+    """The routes for this agent."""
+    routes = Routes(prefix=PREFIX, tags=["monitor"])
 
     @routes.get("")
     async def plugins() -> list[schemas.PluginItem]:
@@ -32,15 +30,20 @@ def router(agent: Agent) -> APIRouter:
         """One plugin, with all that it brings."""
         from safekit_py.control.figures import wrong  # noqa: PLC0415 - see routes/metrics.py
 
-        agent.manager.ask_all(server, check=wrong)
+        agent.manager.ask_all(ServerView(agent), check=wrong)
         entry = agent.manager.entry(name)
         if entry is None:
             known = ", ".join(each.name for each in agent.manager.plugins)
             raise NotFoundError(Problem("plugin.not-found", f"there is no plugin {name}", f"there are: {known}"))
         return plugin_item(entry)
 
-    routes.routes.append(Route(f"{PREFIX}/{{plugin}}/{{path:path}}", mounted, include_in_schema=False))
     return routes
+
+
+def brought(agent: Agent) -> Route:
+    """The route below which plugins have theirs. They are asked for them here, once."""
+    mounted = Mounted(agent.manager, agent.manager.routes(ServerView(agent)), PREFIX)
+    return Route(f"{PREFIX}/{{plugin}}/{{path:path}}", mounted)
 
 
 def plugin_item(entry: Loaded) -> schemas.PluginItem:

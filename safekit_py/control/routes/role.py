@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from safekit_py.control import schemas
 from safekit_py.control.items import module_item
+from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The route for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["roles"])
+    routes = Routes(prefix="/api/v1", tags=["roles"])
 
     @routes.post("/modules/{name}/role/{verb}")
     async def command(name: str, verb: str, order: schemas.RoleOrder) -> schemas.RoleDone:

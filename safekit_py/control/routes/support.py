@@ -12,10 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 
 from safekit_py import __version__
 from safekit_py.control.records import Cleaned, Dump
+from safekit_py.control.routing import Routes
 from safekit_py.errors import Problem, StateError
 from safekit_py.model.state import Severity
 from safekit_py.runtime import leftovers
@@ -25,9 +26,9 @@ from safekit_py.runtime.commandlog import who
 STATM = Path("/proc/self/statm")
 
 
-def router(agent: Agent) -> APIRouter:
+def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = APIRouter(prefix="/api/v1", tags=["support"])
+    routes = Routes(prefix="/api/v1", tags=["support"])
     began = time.monotonic()
 
     @routes.get("/dump")

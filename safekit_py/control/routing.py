@@ -1,0 +1,91 @@
+"""The operations of the agent's API, as the modules below ``routes`` declare them.
+
+Flows through it: functions in, by decorators; a list of operations out. Their signatures say everything: ``app`` serves
+them with Starlette alone, and ``document`` makes FastAPI's OpenAPI document of them in a process of its own. So the
+agent needs neither FastAPI nor pydantic, which would cost it as much memory as all the rest of its code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+Endpoint = Callable[..., Awaitable[Any]]
+Declared = TypeVar("Declared", bound=Endpoint)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What a value of the query must be, beyond its type: ``Annotated[int, Query(ge=1)]``.
+
+    :param alias: its name in the query, where that is no name in Python.
+    """
+
+    alias: str | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    :param status: of the answer when all is well.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    status: int
+    tags: tuple[str, ...]
+
+
+class Routes:
+    """The operations that one module declares.
+
+    :param prefix: of all their paths.
+    :param tags: by which the OpenAPI document groups them.
+    """
+
+    def __init__(self, prefix: str, tags: list[str]) -> None:
+        self._prefix, self._tags = prefix, tuple(tags)
+        self.operations: list[Operation] = []
+
+    def get(self, path: str) -> Callable[[Declared], Declared]:
+        """Declare an operation that only looks."""
+        return self._declare("GET", path, 200)
+
+    def post(self, path: str) -> Callable[[Declared], Declared]:
+        """Declare an operation that does something."""
+        return self._declare("POST", path, 200)
+
+    def put(self, path: str, status_code: int = 200) -> Callable[[Declared], Declared]:
+        """Declare an operation that sets something."""
+        return self._declare("PUT", path, status_code)
+
+    def delete(self, path: str) -> Callable[[Declared], Declared]:
+        """Declare an operation that takes something away."""
+        return self._declare("DELETE", path, 200)
+
+    def _declare(self, method: str, path: str, status: int) -> Callable[[Declared], Declared]:
+        def declared(endpoint: Declared) -> Declared:
+            self.operations.append(Operation(method, self._prefix + path, endpoint, status, self._tags))
+            return endpoint
+
+        return declared
+
+
+def said(description: str = "", default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """A field of a document.
+
+    :param description: for the OpenAPI document.
+    :param default: an empty list or dict is made anew for each document.
+    :param limits: ``max_length`` of a text or a list; ``pattern`` that a text has in it.
+    """
+    told = {**({"description": description} if description else {}), **limits}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=default.copy, metadata=told)
+    return dataclasses.field(default=default, metadata=told)
