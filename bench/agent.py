@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/agent.py [--seconds 30]
 
-Printed for each of three agents: resident memory, and processor time in percent of one core over the period, beside
-that of a bare `python3 -c 'time.sleep(…)'` in the same period.
+Printed for each of three agents: resident memory (RSS and PSS), and processor time in percent of one core over the
+period, beside that of a bare `python3 -c 'time.sleep(…)'` in the same period.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def ticks(pid):
 
 
 def resident(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    """Megabytes resident, and the same with pages shared among processes divided by their number."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
+    found = {row[0]: int(row[1]) / 1024 for row in rows}
+    return found["Rss:"], found["Pss:"]
 
 
 def agents(root):
@@ -70,7 +70,8 @@ def main() -> None:
         time.sleep(seconds)
         for name, pid in found.items():
             share = (ticks(pid) - before[name]) / seconds * 100
-            print(f"{name}: {resident(pid):.1f} MB resident, {share:.2f} % of a core")
+            rss, pss = resident(pid)
+            print(f"{name}: {rss:.1f} MB resident ({pss:.1f} MB with shared pages divided), {share:.2f} % of a core")
         bare.wait()
 
 

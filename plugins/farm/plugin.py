@@ -8,7 +8,6 @@ from safekit_py.api import CheckerType, Element, ModuleContext, ModuleType, hook
 
 from ..checkers.ip import IpChecker
 from ..vip import checks
-from . import elements
 from .type import FarmType
 
 FARM = FarmType()  # one for the process: its modules share the heartbeat thread
@@ -17,6 +16,8 @@ FARM = FarmType()  # one for the process: its modules share the heartbeat thread
 @hookimpl
 def safekit_elements() -> Iterable[Element]:
     """``<farm>``."""
+    from . import elements  # noqa: PLC0415 - only the child that reads a configuration needs them
+
     return elements.ELEMENTS
 
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, State
 
-from ..checkers.splitbrain_element import SplitbrainCheck
-from ..vip.model import Vip
 from . import check
-from .address import Addresses
-from .heart import make as make_heart
-from .model import Heart, Rfs, Witness
-from .nodata import NoData
-from .runtime import MirrorRuntime
-from .seams import Engine, WitnessClient
-from .volume.block import BlockEngine
-from .witness.client import make as make_witness
-from .witness.ping import PingWitness
+from .model import Rfs
+
+if TYPE_CHECKING:
+    from .making import EngineMaker
+    from .runtime import MirrorRuntime
+    from .seams import Engine
 
 NEEDED = {"mount": "mount", "losetup": "mount"}
 FILE_SYSTEMS = {
@@ -30,14 +24,13 @@ FILE_SYSTEMS = {
 }
 
 
-class EngineMaker(Protocol):
-    """Makes the replication engine of a module."""
+def _block(context: ModuleContext, rfs: Rfs) -> Engine:
+    from .volume.block import BlockEngine  # noqa: PLC0415 - see making.py
 
-    def __call__(self, context: ModuleContext, rfs: Rfs) -> Engine:
-        """Constructing it changes nothing."""
+    return BlockEngine(context, rfs)
 
 
-ENGINES: dict[str, EngineMaker] = {"block": BlockEngine}
+ENGINES: dict[str, EngineMaker] = {"block": _block}
 """By the value of ``<rfs engine>``; a plugin may add its own before a module is configured."""
 
 
@@ -73,25 +66,6 @@ class MirrorType:
 
     def runtime(self, context: ModuleContext) -> MirrorRuntime:
         """One mirror module at work."""
-        rfs: Rfs | None = context.config.one("rfs")
-        heart: Heart | None = context.config.one("heart")
-        assert heart is not None, "check refuses a module without <heart>"
-        witness: Witness | None = context.config.one("heart/witness")
-        vip: Vip = context.config.one("vip") or Vip()
-        engine = NoData() if rfs is None or not rfs.replicated else ENGINES[rfs.engine](context, rfs)
-        return MirrorRuntime(
-            context,
-            engine=engine,
-            heart=partial(make_heart, context, heart),
-            addresses=Addresses(context, vip),
-            witness=_witness(context, witness),
-            witness_lease=witness.lease if witness is not None else 0.0,
-        )
+        from .making import runtime  # noqa: PLC0415 - see there
 
-
-def _witness(context: ModuleContext, witness: Witness | None) -> WitnessClient | None:
-    """What decides between two servers that have lost each other: a lease where there is one, else an echo."""
-    if witness is not None:
-        return make_witness(context, witness)
-    check: SplitbrainCheck | None = context.config.one("check/splitbrain")
-    return PingWitness(check) if check is not None else None
+        return runtime(context, ENGINES)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from safekit_py.api import CheckerType, Element, hookimpl
 
-from . import checks, elements
+from . import checks
 
 
 @hookimpl
 def safekit_elements() -> Iterable[Element]:
     """``<vip>``."""
+    from . import elements  # noqa: PLC0415 - only the child that reads a configuration needs them
+
     return elements.ELEMENTS
 
 

@@ -111,7 +111,7 @@ async def _json(request: Request) -> Any:
             raise Unfit(f"is longer than {LARGEST} bytes")
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unfit("is no JSON") from error
 
 
