@@ -36,6 +36,7 @@ from ..vip.model import Vip
 from . import compiler, placing
 from .announcer import Announcer, Change
 from .hashing import bucket_of
+from .holding import Holding
 from .layout import Configuration, KernelRule
 from .loader import Filter, unpin
 from .model import Farm
@@ -75,9 +76,11 @@ class FarmRuntime:
         self._group: GroupTransport | None = None
         self._view: View | None = None
         self.macs: dict[int, frozenset[bytes]] = {}  # by server, as it last told them; those that left keep theirs
+        self.vmacs = frozenset(i.vmac for i in self._vip.interfaces if i.vmac)
         self._owning = False
         self._changed = asyncio.Event()
         self._announcer: Announcer | None = None
+        self._holding: Holding | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -128,6 +131,8 @@ class FarmRuntime:
         self._group = await asyncio.to_thread(self._make_group)
         self._pulse.add(self._group)
         self._pulse.set_info(self._group, b"".join(device.mac for device in devices))
+        self._holding = Holding(self._context, self._me, self._seed, self._rules(), lambda: self._view, self._settled)
+        self._holding.start()
         self._context.log(Severity.INFO, f"addresses are in place on {_names(devices)}; traffic is shut")
 
     def _rules(self) -> list[KernelRule]:
@@ -193,18 +198,29 @@ class FarmRuntime:
             )
 
     async def close(self) -> None:
-        """Give the clients to the other servers; harmless when nothing is prepared."""
+        """Give new clients to the other servers; harmless when nothing is prepared.
+
+        The filter stays open: connections that there are go on until the application ends them.
+        """
         if self._group is not None:
+            had = self._has_share()
             self._pulse.set_powers(self._group, (0,) * len(self._powers))
             await self._until(lambda: not self._has_share(), CLOSE_LIMIT)
+            if had:  # the others may install the view up to a pulse later: until then they send new clients here
+                await asyncio.sleep(2 * self._farm.pulse)
+
+    async def release(self) -> None:
+        """End what connections are left, leave the group, then take addresses and filter away."""
+        if self._announcer is not None:
+            self._announcer.stop()
+        if self._holding is not None:
+            self._holding.stop()
+            if self._vip.tcpreset:
+                await self._reset(self._holding)
+            self._holding = None
         if self._filter is not None:
             with self._lock:
                 self._filter.set_open(False)
-
-    async def release(self) -> None:
-        """Leave the group, then take addresses and filter away."""
-        if self._announcer is not None:
-            self._announcer.stop()
         if self._group is not None:
             await asyncio.to_thread(self._pulse.remove, self._group)
         self._group, self._view, self._owning, self._announcer = None, None, False, None
@@ -213,6 +229,21 @@ class FarmRuntime:
             self._filter.unpin()
             self._filter.close()
             self._filter = None
+
+    async def _reset(self, holding: Holding) -> None:
+        """Tell the clients of connections that the application left behind, while the address is still there."""
+        try:
+            ended = await holding.reset()
+        except OSError as error:
+            text = f"connections could not be reset: {error.strerror}; their clients find out by themselves"
+            self._context.log(Severity.WARNING, text)
+        else:
+            if ended:
+                self._context.log(Severity.INFO, f"{ended} connections were reset before the address goes")
+
+    def _settled(self, epoch: int) -> None:
+        if self._group is not None:
+            self._pulse.set_settled(self._group, epoch)
 
     # --- in the heartbeat thread ----------------------------------------------------------------
 
@@ -296,7 +327,7 @@ class FarmRuntime:
     def _named(self, text: str) -> str:
         """Server numbers of the core's words as names."""
         nodes = self._context.cluster.nodes
-        return re.sub(r"\b(join|lost|power) (\d+)", lambda m: f"{m[1]} {nodes[int(m[2])]}", text)
+        return re.sub(r"\b(join|lost|power|settled) (\d+)", lambda m: f"{m[1]} {nodes[int(m[2])]}", text)
 
     def report(self) -> Mapping[str, Any]:
         """What ``status`` shows."""
@@ -317,6 +348,7 @@ class FarmRuntime:
             "cause": self._named(view.cause) if view else "",
             "groups": [group.name for group in self._vip.groups],
             "members": members if view else [],
+            "moved": sum(n for trail in view.trails for n, holders in trail.runs if holders) if view else 0,
             "servers": {name: "alive" if number in alive else "lost" for number, name in enumerate(nodes)}
             if alive
             else {},

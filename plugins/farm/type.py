@@ -74,6 +74,9 @@ class FarmType:
         return made
 
     def macs(self, module: str) -> Mapping[int, frozenset[bytes]]:
-        """By server number the MACs by which the servers of a module hold its addresses; those never seen have none."""
+        """By server number the MACs by which the servers of a module hold its addresses; those never seen have none.
+
+        -1: the virtual ones, which are all servers'.
+        """
         runtime = self._runtimes.get(module)
-        return runtime.macs if runtime is not None else {}
+        return {**runtime.macs, -1: runtime.vmacs} if runtime is not None else {}

@@ -29,7 +29,6 @@ def build_vip(node: ElementNode) -> Vip:
     for name in sorted({each for each in names if names.count(each) > 1}):
         node.problem("vip.group-twice", f"The group '{name}' is defined twice", "give each group its own name")
     _check_rules(groups, set(addresses), any(each.kind == "vmac_invisible" for each in interfaces))
-    _not_acting(node, "tcpreset", "on", "connections are never reset when the address goes, whatever it says")
     _not_acting(node, "scriptcontrol", "off", "traffic opens after start_both and closes before stop_both by itself")
     return Vip(tuple(interfaces), values, node.get("tcpreset") == "on", node.get("scriptcontrol") == "on")
 
@@ -61,7 +60,6 @@ def _interface(node: ElementNode) -> Interface:
 
 
 def _address(node: ElementNode, usual: str) -> VirtualAddr | None:
-    _not_acting(node, "connections", "off", "the connections of the address are not counted")
     addr = _parse(node, "addr")
     if addr is None:
         return None

@@ -118,9 +118,7 @@ def test_the_whole_of_vip():
 @pytest.mark.parametrize(
     "text",
     [
-        vip(attributes='tcpreset="off"'),
         vip(attributes='scriptcontrol="on"'),
-        vip('<virtual_addr addr="10.0.0.50" connections="on"/>'),
     ],
 )
 def test_not_acting_yet_is_a_warning(text):
