@@ -354,7 +354,10 @@ class FarmRuntime:
             else {},
             "coordinator": nodes[snapshot["coordinator"]] if snapshot.get("coordinator") is not None else "",
             "port": self.port,
-            "ports": [{"port": self.port, "protocol": "udp", "purpose": "heartbeats between the servers"}],
+            "ports": [
+                {"port": self.port, "protocol": "udp", "purpose": "heartbeats between the servers"},
+                {"port": self.port + 1, "protocol": "udp", "purpose": "a new view of the farm has come"},
+            ],
             "packets": self._packets(),
             "rejected": snapshot.get("rejected", {}),
             "lans": snapshot.get("heard", {}),

@@ -146,6 +146,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Between two pulses: somebody's time may be over. All that has arrived has been given before."""
+
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """An authentic, fresh message of a boot that proved to be alive."""
 
@@ -186,7 +193,7 @@ class Leave:
     now: int
 
 
-Event = Tick | Received | SetPowers | SetInfo | SetSettled | Leave
+Event = Tick | Look | Received | SetPowers | SetInfo | SetSettled | Leave
 
 
 @dataclass(frozen=True, slots=True)

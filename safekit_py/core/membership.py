@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from safekit_py.core import trail
 from safekit_py.core.buckets import Table
-from safekit_py.core.election import apart, elect, has_history, may_own, publish, waits_for_an_answer
+from safekit_py.core.election import apart, elect, has_history, living, may_own, publish, waits_for_an_answer
 from safekit_py.core.group import (
     Command,
     Event,
@@ -40,6 +40,7 @@ from safekit_py.core.group import (
     Known,
     Lease,
     Leave,
+    Look,
     Note,
     Received,
     Send,
@@ -58,6 +59,17 @@ def settled_after(settings: Settings) -> int:
     return (3 * settings.slost + 3 * settings.mlost + 10 + 2 * len(settings.nodes)) * settings.pulse
 
 
+def next_loss(settings: Settings, state: State) -> int | None:
+    """The instant at which the next of those that are alive is lost, if nothing is heard; None: nobody is."""
+    alive = living(settings, state, state.ticked)
+    ends = [
+        state.peers[server].alive_at
+        + (settings.coordinator_lost_after if server == state.coordinator else settings.lost_after)
+        for server in alive
+    ]
+    return min(ends, default=None)
+
+
 def new(settings: Settings, boot: int, now: int) -> State:
     """A server that has just started: no history, traffic closed."""
     peers = {server: Peer(powers=(0,) * settings.groups) for server in settings.nodes if server != settings.me}
@@ -72,6 +84,8 @@ def step(settings: Settings, state: State, event: Event) -> tuple[State, tuple[C
     match event:
         case Tick(now):
             return _tick(settings, state, now)
+        case Look(now):
+            return _decide(settings, state, now)
         case Received(now, sender, boot, message):
             return _received(settings, state, now, sender, boot, message)
         case SetPowers(now, powers):
@@ -276,4 +290,4 @@ def owner_entries(view: View, group: int, *, owning: bool, me: int) -> bytes:
     return trail.entries(view.tables[group], view.trail(group), without=None if owning else me)
 
 
-__all__ = ["NEVER", "Peer", "State", "Table", "new", "owner_entries", "settled_after", "step"]
+__all__ = ["NEVER", "Peer", "State", "Table", "new", "next_loss", "owner_entries", "settled_after", "step"]

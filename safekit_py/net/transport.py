@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from safekit_py.core import membership
@@ -23,6 +24,7 @@ from safekit_py.core.group import (
     Install,
     Lease,
     Leave,
+    Look,
     Note,
     Received,
     Send,
@@ -39,6 +41,8 @@ from safekit_py.net.pulse import RealtimeThread
 
 BURST = 64  # datagrams read from a socket before the clock is looked at again
 BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
+RINGS = 4  # early readings in a pulse: whoever rings more often is not heard before the next one
+_BREATH = 1_000_000  # ns between two looks at least
 _SO_RCVBUFFORCE = 33  # of Linux; Python has no name for it
 
 
@@ -79,14 +83,33 @@ class _Lan:
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
         except OSError:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        self.bell = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:  # without SO_REUSEADDR, which on UDP would let a second group take this one's datagrams unnoticed
             self.socket.bind(local)
+            self.bell.bind((local[0], local[1] + 1))
         except OSError:
-            self.socket.close()
+            self.close()
             raise
         self.counter = 0
         self.send_errors = 0
         self.heard: dict[int, int] = {}
+
+    def close(self) -> None:
+        self.socket.close()
+        self.bell.close()
+
+    def ring(self, server: int) -> None:
+        """Have a server read now what it would read at its next pulse."""
+        if server in self.peers:
+            host, port = self.peers[server]
+            with contextlib.suppress(OSError):
+                self.bell.sendto(b"", (host, port + 1))
+
+    def rung(self) -> None:
+        """Take what has rung: it says nothing but that."""
+        with contextlib.suppress(OSError):
+            for _ in range(BURST):
+                self.bell.recv(1)
 
     def send(self, data: bytes, server: int) -> None:
         if server not in self.peers:  # not every server need be on every LAN
@@ -123,6 +146,8 @@ class GroupTransport:
     ) -> None:
         self.settings = settings
         self._callbacks = callbacks
+        self._thread: RealtimeThread | None = None
+        self._rings = 0
         self.lans: list[_Lan] = []
         try:
             for place, lan in enumerate(lans):
@@ -132,7 +157,7 @@ class GroupTransport:
             raise
         now = time.monotonic_ns()
         self._state = membership.new(settings, boot, now)
-        self.due = now
+        self.due = self._beat = now
         self._peers = Peers(key=key, group=group, me=settings.me, boot=boot, others=self._state.peers)
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
 
@@ -148,25 +173,58 @@ class GroupTransport:
     def close(self) -> None:
         """Close the sockets."""
         for lan in self.lans:
-            lan.socket.close()
+            if self._thread is not None:
+                self._thread.unwatch(lan.bell)
+            lan.close()
 
     # --- called in the heartbeat thread ---------------------------------------------------------
 
-    def pulse(self, now: int) -> None:
-        """A pulse is due: read what has arrived since the last one, then let the clock tick.
+    def listen(self, thread: RealtimeThread) -> None:
+        """Be woken when somebody rings."""
+        self._thread = thread
+        for lan in self.lans:
+            thread.watch(lan.bell, partial(self._rung, lan))
 
-        Sockets are read here and not when a datagram arrives: waking up costs more than all else that is done.
-        After a pause the clock comes first: the core must know of it before it reads what has queued up meanwhile.
+    def pulse(self, now: int) -> None:
+        """A pulse is due, or somebody's time is over: read what has arrived, then let the core decide.
+
+        Sockets are read here and not when a datagram arrives: waking up costs more than all else that is done. Who has
+        a view to tell rings. After a pause the clock comes first: the core must know of it before it reads what has
+        queued up meanwhile.
         """
-        late = now > self.due + self.settings.pulse
-        self.due = max(self.due + self.settings.pulse, now)
+        if now < self._beat:
+            self._read_all()
+            self.take(Look(time.monotonic_ns()))
+        else:
+            self._tick(now)
+        loss = membership.next_loss(self.settings, self._state)
+        self.due = self._beat if loss is None else max(min(self._beat, loss), now + _BREATH)
+
+    def _tick(self, now: int) -> None:
+        late = now > self._beat + self.settings.pulse
+        self._beat = max(self._beat + self.settings.pulse, now)
         self._peers.begin()
+        if self._rings >= RINGS and self._thread is not None:
+            self.listen(self._thread)
+        self._rings = 0
         if late:
             self.take(Tick(now))
-        for lan in self.lans:
-            self.read(lan)
+        self._read_all()
         if not late:
             self.take(Tick(time.monotonic_ns()))
+
+    def _rung(self, lan: _Lan) -> None:
+        lan.rung()
+        self._rings += 1
+        if self._rings >= RINGS and self._thread is not None:
+            for each in self.lans:
+                self._thread.unwatch(each.bell)
+        if time.monotonic_ns() < self._beat:  # else the pulse comes next, and it must come first after a pause
+            self._read_all()
+
+    def _read_all(self) -> None:
+        for lan in self.lans:
+            self.read(lan)
 
     def take(self, event: Event) -> None:
         """Give the core an event and carry out what it says."""
@@ -231,6 +289,9 @@ class GroupTransport:
             for lan in self.lans:
                 for payload in payloads:
                     self._peers.send(lan, kind, payload, to)
+                if kind == wire.VIEW_PART:
+                    for server in to:
+                        lan.ring(server)
         elif isinstance(command, Lease):
             self._callbacks.on_lease(command.until)
         elif isinstance(command, Install):
@@ -260,6 +321,7 @@ class PulseThread(RealtimeThread):
 
     def add(self, group: GroupTransport) -> None:
         """Run this group from now on."""
+        self.order(lambda: group.listen(self))
         self.start(group)
 
     def remove(self, group: GroupTransport) -> None:

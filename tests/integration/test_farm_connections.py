@@ -149,7 +149,8 @@ def test_connections_are_counted(two):
         held = clients.ask("check")["servers"]
 
         def shown(host):
-            return two.cli(host, "get", "-m", MODULE, "-r", f"connections.{VIP}", check=False).stdout
+            return two.cli(host, "get", "-m", MODULE, "-r", f"connections.{VIP}", check=False).stdout.strip() or 0
 
         for host in SERVERS[:2]:
-            wait_for(lambda host=host: str(held[host]) in shown(host).split(), 30)
+            # Those that others have reset meanwhile are still there for the kernel.
+            wait_for(lambda host=host: int(shown(host)) >= held[host], 30)
