@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import os
 import socket
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
-from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ..vip.model import Interface, Ip
+from . import shared
 
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 FOREVER = 0xFFFFFFFF
-NTF_SELF, NUD_PERMANENT = 0x02, 0x80
 SYSCTL = Path("/proc/sys/net/ipv4/conf")
 IN_OWN_NAME = "2"  # of arp_announce: the best address of the target's network, never a virtual one
 
@@ -123,68 +120,22 @@ def remove(netlink: IPRoute, index: int, address: Ip) -> bool:
     return gone
 
 
-def listen_for(netlink: IPRoute, index: int, vmac: bytes) -> None:
-    """Let a device receive frames for a virtual MAC without having it; a device that cannot filter becomes promiscuous.
-
-    :raises NetlinkError: the device refuses.
-    """
-    try:
-        netlink.fdb("add", ifindex=index, lladdr=vmac.hex(":"), flags=NTF_SELF, state=NUD_PERMANENT)
-    except NetlinkError as error:
-        if error.code != errno.EEXIST:
-            raise
-
-
-def listen_no_more(netlink: IPRoute, index: int, vmac: bytes) -> None:
-    """Undo :func:`listen_for`; again is harmless."""
-    try:
-        netlink.fdb("del", ifindex=index, lladdr=vmac.hex(":"), flags=NTF_SELF, state=NUD_PERMANENT)
-    except NetlinkError as error:
-        if error.code not in {errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL}:
-            raise
-
-
 def ask_in_own_name(device: str, user: str, memory: Path) -> None:
     """Set the device's ``arp_announce`` to 2 and remember what it was.
 
     :param user: who needs it (a module): the old value comes back with the last user.
     :param memory: a file, the same for all modules of this server; it outlives a crash.
     """
-    known = _remembered(memory)
     setting = SYSCTL / device / "arp_announce"
-    entry = known.setdefault(device, {"before": setting.read_text(encoding="ascii").strip(), "users": []})
-    entry["users"] = sorted({*entry["users"], user})
-    _remember(memory, known)  # first: a crash in between must not forget the old value
+    shared.take(memory, device, user, lambda: setting.read_text(encoding="ascii").strip())
     setting.write_text(IN_OWN_NAME, encoding="ascii")
 
 
 def ask_as_before(device: str, user: str, memory: Path) -> None:
     """Undo :func:`ask_in_own_name`; a device that is gone, or was never changed, is fine."""
-    known = _remembered(memory)
-    entry = known.get(device)
-    if entry is None:
-        return
-    entry["users"] = [each for each in entry["users"] if each != user]
-    if not entry["users"]:
+
+    def restore(before: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            (SYSCTL / device / "arp_announce").write_text(entry["before"], encoding="ascii")
-        del known[device]
-    _remember(memory, known)
+            (SYSCTL / device / "arp_announce").write_text(before, encoding="ascii")
 
-
-def _remembered(memory: Path) -> dict[str, dict[str, Any]]:
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _remember(memory: Path, known: dict[str, dict[str, Any]]) -> None:
-    if not known:
-        memory.unlink(missing_ok=True)
-        return
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    staged = memory.with_name(f"{memory.name}.{os.getpid()}")
-    staged.write_text(json.dumps(known), encoding="utf-8")
-    staged.replace(memory)
+    shared.give_back(memory, device, user, restore)

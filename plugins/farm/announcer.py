@@ -8,16 +8,26 @@ over the servers again. The unicasts are repeated every ``arpinterval`` for ``ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from safekit_py.api import Severity
 
-from ..vip.model import Interface
+from ..checkers.netlink import Network
+from ..checkers.network import read
+from ..vip.model import Interface, Ip
 from . import announce
 from .placing import Device
 
 SPREAD_AFTER = 0.05  # seconds between the broadcast and the unicasts that spread the clients again
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who has asked for the MAC of a virtual address: a client, or the router of clients on other networks."""
+
+    addr: Ip
+    mac: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +47,29 @@ class Change:
 class Announcer:
     """The announcements of one module.
 
-    :param mine: MAC addresses of the known clients whose ARP bucket this server owns now.
+    :param mine: the known clients whose ARP bucket this server owns now.
     """
 
     def __init__(
         self,
         places: Sequence[tuple[Interface, Device]],
-        mine: Callable[[], list[bytes]],
+        mine: Callable[[], list[Client]],
         log: Callable[[Severity, str], None],
     ) -> None:
+        self._all = tuple(places)
         self._places = [(i, d) for i, d in places if i.arpreroute]
-        self._invisible = [(i, d) for i, d in places if i.vmac]
         self._mine, self._log = mine, log
         self._task: asyncio.Task[None] | None = None
 
     def changed(self, change: Change) -> None:
         """A view was installed. Joins need no announcement: whoever gets a frame sends it on to its owner."""
         if change.first and change.speaks:
-            # The virtual MAC stays for good: this is for those who know another one from before.
-            self._send(self._invisible, [], broadcast=True)
+            # For those who know another MAC from an earlier time.
+            self._broadcast([each for each in self._all if each[0].vmac or each[0].arpreroute])
         if not self._places or not change.lost:
             return
         if change.speaks:
-            self._send(self._places, [], broadcast=True)
+            self._broadcast(self._places)
         self.stop()
         self._task = asyncio.create_task(self._repeat())
 
@@ -75,15 +85,41 @@ class Announcer:
         end = clock() + max(i.arpelapse for i, _ in self._places)
         await asyncio.sleep(SPREAD_AFTER)
         while clock() < end:
-            self._send(self._places, self._mine(), broadcast=False)
+            self._spread()
             await asyncio.sleep(max(interval, SPREAD_AFTER))
 
-    def _send(self, places: Sequence[tuple[Interface, Device]], clients: list[bytes], *, broadcast: bool) -> None:
+    def _broadcast(self, places: Sequence[tuple[Interface, Device]]) -> None:
         for interface, device in places:
             for address in interface.addresses:
-                told = announce.Told(device.name, address.addr, interface.vmac or device.mac, device.mac)
-                try:
-                    announce.announce(told, clients, broadcast=broadcast)
-                except OSError as error:
-                    text = f"{address.addr} could not be announced on {device.name}: {error.strerror}"
-                    self._log(Severity.WARNING, text)
+                self._tell(interface, device, address.addr, [], broadcast=True)
+
+    def _spread(self) -> None:
+        clients = self._mine()
+        networks = self._networks()
+        for interface, device in self._places:
+            there = [each for each in clients if is_on(each.addr, networks.get(device.index, ()))]
+            for address in interface.addresses:
+                macs = dict.fromkeys(each.mac for each in there if each.addr.version == address.addr.version)
+                self._tell(interface, device, address.addr, list(macs), broadcast=False)
+
+    def _networks(self) -> dict[int, list[Network]]:
+        found: dict[int, list[Network]] = {}
+        try:
+            for each in read().addresses.values():
+                if each.prefix < each.ip.max_prefixlen:
+                    found.setdefault(each.index, []).append(each.network)
+        except OSError as error:
+            self._log(Severity.WARNING, f"no client could be told of the change: {error}")
+        return found
+
+    def _tell(self, interface: Interface, device: Device, addr: Ip, macs: list[bytes], *, broadcast: bool) -> None:
+        told = announce.Told(device.name, addr, interface.vmac or device.mac, device.mac)
+        try:
+            announce.announce(told, macs, broadcast=broadcast)
+        except OSError as error:
+            self._log(Severity.WARNING, f"{addr} could not be announced on {device.name}: {error.strerror}")
+
+
+def is_on(addr: Ip, networks: Iterable[Network]) -> bool:
+    """Whether a client that asked for a MAC can be on a device in these networks; a link-local one can be on any."""
+    return addr.is_link_local or any(addr in each for each in networks)

@@ -5,8 +5,8 @@ The library would cost the agent more memory than the whole farm. The agent asks
     {"do": "find"|"up"|"down", "module": …, "folder": …, "pin": …,
      "interfaces": [{"name": …, "addresses": [[addr, netmask]…], "vmac": … or null}…]}
 
-and gets ``{"devices": [[index, name, mac]…]}`` or ``{"problems": […]}``. What is put in place is written down first, in
-``placed.json`` of the module, so that it is found and removed after any crash.
+and gets ``{"devices": [[index, name, mac]…], "notes": […]}`` or ``{"problems": […]}``. What is put in place is
+written down first, in ``placed.json`` of the module, so that it is found and removed after any crash.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,9 +24,11 @@ from typing import Any
 
 from safekit_py.api import Problem, SystemProblem
 
-from ..vip.model import INVISIBLE, Interface, VirtualAddr
+from ..vip.model import INVISIBLE, Interface, Ip, VirtualAddr
 
 TIMEOUT = 30.0  # seconds
+LOOPBACK = "lo"
+ASKING, LISTENING = "arp_announce.json", "listening.json"  # files that all modules of this server share
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,16 @@ async def devices(interfaces: Iterable[Interface]) -> list[Device]:
     return _devices(await _ask({"do": "find", "interfaces": _plain(interfaces)}))
 
 
-async def up(place: Place, interfaces: Iterable[Interface]) -> list[Device]:
+async def up(place: Place, interfaces: Iterable[Interface], tell: Callable[[str], None]) -> list[Device]:
     """Attach the filter and then add the addresses.
 
+    :param tell: gets what an administrator should know of the devices.
     :raises SystemProblem: the kernel refused; what was done is written down and :func:`down` undoes it.
     """
-    return _devices(await _ask({"do": "up", **_where(place), "interfaces": _plain(interfaces)}))
+    answer = await _ask({"do": "up", **_where(place), "interfaces": _plain(interfaces)})
+    for each in answer["notes"]:
+        tell(each)
+    return _devices(answer)
 
 
 async def down(place: Place) -> None:
@@ -152,11 +158,11 @@ def _carry_out(request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "down":
             _down(netlink, request)
             return {}
-        return {"devices": _find_or_up(netlink, request, place=request["do"] == "up")}
+        return _find_or_up(netlink, request, place=request["do"] == "up")
 
 
-def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[tuple[int, str, str]]:
-    from . import addresses, attach, bpf  # noqa: PLC0415 - they load pyroute2
+def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> dict[str, Any]:
+    from . import addresses  # noqa: PLC0415 - it loads pyroute2
 
     interfaces = _interfaces(request)
     found = []
@@ -167,64 +173,78 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> list[t
         except LookupError as error:
             remedy = 'give <interface name="…"> or a virtual address of one of its networks'
             raise SystemProblem(Problem("farm.no-device", str(error), remedy)) from None
-    if place:
-        shared = Path(request["shared"])
-        shared.mkdir(parents=True, exist_ok=True)
-        note = Path(request["folder"]) / "placed.json"
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(
-            json.dumps(
-                [
-                    [name, [str(a.addr) for a in interface.addresses], interface.mac]
-                    for (_, name, _), interface in zip(found, interfaces, strict=True)
-                ]
-            )
-        )
-        program = bpf.open_pin(Path(request["pin"]))
-        try:
-            for index in {index for index, _, _ in found}:
-                attach.attach(netlink, index, request["module"], program, shared)
-        finally:
-            os.close(program)
-        for (index, name, _), interface in zip(found, interfaces, strict=True):
-            addresses.ask_in_own_name(name, request["module"], shared / "arp_announce.json")
-            if interface.vmac:
-                _listen_for(netlink, index, name, interface.vmac)
-            for address in interface.addresses:
-                addresses.add(netlink, index, address.addr, address.netmask)
-    return found
+    notes = _up(netlink, request, list(zip(found, interfaces, strict=True))) if place else []
+    return {"devices": found, "notes": notes}
 
 
-def _listen_for(netlink: Any, index: int, name: str, vmac: bytes) -> None:
+def _up(netlink: Any, request: dict[str, Any], places: list[tuple[tuple[int, str, str], Interface]]) -> list[str]:
+    from . import addresses, attach, bpf, devices, listening  # noqa: PLC0415 - they load pyroute2
+
+    module, shared = request["module"], Path(request["shared"])
+    shared.mkdir(parents=True, exist_ok=True)
+    note = Path(request["folder"]) / "placed.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    stand = [[_stands(a.addr, i, name), str(a.addr)] for (_, name, _), i in places for a in i.addresses]
+    note.write_text(json.dumps({"devices": [name for (_, name, _), _ in places], "addresses": stand}))
+    program = bpf.open_pin(Path(request["pin"]))
+    try:
+        for index in {index for (index, _, _), _ in places}:
+            attach.attach(netlink, index, module, program, shared)
+    finally:
+        os.close(program)
+    notes = []
+    for (index, name, _), interface in places:
+        addresses.ask_in_own_name(name, module, shared / ASKING)
+        if interface.vmac:
+            listening.listen(netlink, index, interface.vmac, module, shared / LISTENING)
+        for address in interface.addresses:
+            _add(netlink, index, name, interface, address)
+        found = devices.facts(name)
+        notes += [str(each) for each in devices.notes(found, interface.kind) if each.state != devices.OK]
+    return list(dict.fromkeys(notes))
+
+
+def _add(netlink: Any, index: int, name: str, interface: Interface, address: VirtualAddr) -> None:
     from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415 - only this process may load it
 
-    from . import addresses  # noqa: PLC0415
+    from . import addresses  # noqa: PLC0415 - it loads pyroute2
 
+    prefix = address.netmask
+    if _stands(address.addr, interface, name) == LOOPBACK:
+        index, prefix = netlink.link_lookup(ifname=LOOPBACK)[0], address.addr.max_prefixlen
     try:
-        addresses.listen_for(netlink, index, vmac)
+        addresses.add(netlink, index, address.addr, prefix)
     except NetlinkError as error:
-        text = f"device {name} does not take frames for the virtual MAC {vmac.hex(':')}: {error}"
-        remedy = 'write <virtual_interface type="vmac_directed">, or use another device'
-        raise SystemProblem(Problem("farm.no-vmac", text, remedy)) from None
+        text = f"{address.addr} could not be put on {name}: {error}"
+        remedy = "the agent needs CAP_NET_ADMIN; for IPv6, net.ipv6.conf.*.disable_ipv6 must be 0 there"
+        raise SystemProblem(Problem("vip.refused", text, remedy)) from None
+
+
+def _stands(address: Ip, interface: Interface, device: str) -> str:
+    """The device that gets a virtual address.
+
+    With a virtual MAC, one of IPv6 stands on the loopback device: else the kernel would ask for its clients' MACs in
+    the name of the virtual address, and give the server's own MAC for it.
+    """
+    return LOOPBACK if interface.vmac and address.version == 6 else device
 
 
 def _down(netlink: Any, request: dict[str, Any]) -> None:
-    from . import addresses, attach  # noqa: PLC0415 - they load pyroute2
+    from . import addresses, attach, listening  # noqa: PLC0415 - they load pyroute2
 
-    shared, note = Path(request["shared"]), Path(request["folder"]) / "placed.json"
+    module, shared, note = request["module"], Path(request["shared"]), Path(request["folder"]) / "placed.json"
     try:
         placed = json.loads(note.read_text())
     except (OSError, ValueError):
-        placed = []
-    for name, its_addresses, vmac in placed:
+        placed = {"devices": [], "addresses": []}
+    for name, address in placed["addresses"]:
         for index in netlink.link_lookup(ifname=name):
-            for address in its_addresses:
-                addresses.remove(netlink, index, ip_address(address))
-            if vmac:
-                addresses.listen_no_more(netlink, index, bytes.fromhex(vmac.replace(":", "")))
-        addresses.ask_as_before(name, request["module"], shared / "arp_announce.json")
+            addresses.remove(netlink, index, ip_address(address))
+    for name in placed["devices"]:
+        addresses.ask_as_before(name, module, shared / ASKING)
+    listening.listen_no_more(netlink, module, shared / LISTENING)
     # The filter goes last: as long as an address is there, something must decide who answers for it.
-    attach.detach(netlink, request["module"], shared)
+    attach.detach(netlink, module, shared)
     note.unlink(missing_ok=True)
 
 

@@ -34,7 +34,7 @@ from safekit_py.api import (
 
 from ..vip.model import Vip
 from . import compiler, placing
-from .announcer import Announcer, Change
+from .announcer import Announcer, Change, Client
 from .hashing import bucket_of
 from .holding import Holding
 from .layout import Configuration, KernelRule
@@ -124,7 +124,9 @@ class FarmRuntime:
             loaded.close()
             raise SystemProblem(Problem("farm.too-many", str(error), "split the module into two")) from error
         self._filter = loaded
-        devices = await placing.up(self._place, self._vip.interfaces)
+        devices = await placing.up(
+            self._place, self._vip.interfaces, lambda text: self._context.log(Severity.INFO, text)
+        )
         self._announcer = Announcer(
             list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
         )
@@ -316,13 +318,17 @@ class FarmRuntime:
             return 0.0
         return self._view.tables[group].counts().get(server, 0) / BUCKETS * 100
 
-    def _my_clients(self) -> list[bytes]:
-        """MAC addresses of the clients that have asked for an address and whose bucket is this server's."""
+    def _my_clients(self) -> list[Client]:
+        """The clients that have asked for an address and whose bucket is this server's."""
         arp, view = self._arp_group, self._view
         if self._filter is None or view is None or arp is None or not self._owning:
             return []
         table = view.tables[arp].expand()
-        return [mac for addr, mac, _ in self._filter.clients() if table[bucket_of(addr, self._seed)] == self._me]
+        return [
+            Client(addr, mac)
+            for addr, mac, _ in self._filter.clients()
+            if table[bucket_of(addr, self._seed)] == self._me
+        ]
 
     def _named(self, text: str) -> str:
         """Server numbers of the core's words as names."""

@@ -28,7 +28,7 @@ def build_vip(node: ElementNode) -> Vip:
     names = [each.name for each in values]
     for name in sorted({each for each in names if names.count(each) > 1}):
         node.problem("vip.group-twice", f"The group '{name}' is defined twice", "give each group its own name")
-    _check_rules(groups, set(addresses), any(each.kind == "vmac_invisible" for each in interfaces))
+    _check_rules(groups, set(addresses), all(each.vmac for each in interfaces))
     _not_acting(node, "scriptcontrol", "off", "traffic opens after start_both and closes before stop_both by itself")
     return Vip(tuple(interfaces), values, node.get("tcpreset") == "on", node.get("scriptcontrol") == "on")
 

@@ -57,12 +57,16 @@ class Interface:
 
     @property
     def vmac(self) -> bytes | None:
-        """The virtual MAC of ``vmac_invisible``: the one that is named, else 5a:fe and 32 bits of the first address."""
+        """The virtual MAC of ``vmac_invisible``: the one that is named, else 5a:fe and the first IPv4 address.
+
+        Where there is none, and 32 bits of the first IPv6 address.
+        """
         if self.kind != INVISIBLE:
             return None
         if self.mac is not None:
             return bytes.fromhex(self.mac.replace(":", ""))
-        return b"\x5a\xfe" + self.addresses[0].addr.packed[-4:] if self.addresses else None
+        ordered = sorted((each.addr for each in self.addresses), key=lambda addr: addr.version)
+        return b"\x5a\xfe" + ordered[0].packed[-4:] if ordered else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,22 @@ def test_an_address_of_no_network_stands_alone_and_a_given_netmask_wins(device):
     assert addresses.add(netlink, index, IPv4Address("172.16.0.5")) == 32
     assert addresses.add(netlink, index, IPv4Address("172.17.0.5"), 16) == 16
     assert ("172.17.0.0", 16) in routes(netlink)
+
+
+def test_an_address_of_ipv6_can_be_used_at_once_and_is_no_source(device):
+    netlink, index = device
+    netlink.addr("add", index=index, address="fd09::1", prefixlen=64, flags=0x02)
+    six = IPv6Address("fd09::100")
+    before = len(list(netlink.get_routes(family=10, table=254)))
+    assert addresses.device_of(netlink, Interface((VirtualAddr(six),))) == (index, "e0")
+    assert addresses.add(netlink, index, six) == addresses.add(netlink, index, six) == 64
+    (flags,) = [m.get_attr("IFA_FLAGS") for m in netlink.get_addr(index=index) if m.get_attr("IFA_ADDRESS") == str(six)]
+    assert not flags & 0x40, "tentative: the kernel still looks for a duplicate"
+    assert flags & 0x20, "deprecated"
+    assert len(list(netlink.get_routes(family=10, table=254))) == before
+    assert addresses.remove(netlink, index, six)
+    assert not addresses.remove(netlink, index, six)
+    assert "fd09::1/64" in present(netlink)
 
 
 def test_the_device_is_found_by_name_or_by_network(device):

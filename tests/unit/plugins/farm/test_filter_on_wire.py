@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
 import struct
 import time
@@ -12,43 +10,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 from safekit_py.plugins.farm import addresses, announce, attach
 from safekit_py.plugins.farm.hashing import bucket_of
 from safekit_py.plugins.farm.layout import BUCKETS, Configuration, KernelRule
 from safekit_py.plugins.farm.loader import Filter
+from wire_support import Host
 
 pytestmark = pytest.mark.lab
-CLONE_NEWNET = 0x40000000
 VIP, CLIENT, SEED, PORT = IPv4Address("10.9.0.100"), IPv4Address("10.9.0.50"), 0x5AFE, 8080
 FOREVER = 2**60
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class Host:
-    """A network namespace that lives as long as this object's descriptor; ``with host:`` is in it."""
-
-    def __init__(self) -> None:
-        with self._back_afterwards():
-            assert LIBC.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _back_afterwards():
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield
-        finally:
-            assert LIBC.setns(before, CLONE_NEWNET) == 0
-            os.close(before)
-
-    @contextlib.contextmanager
-    def inside(self):
-        with self._back_afterwards():
-            assert LIBC.setns(self.fd, CLONE_NEWNET) == 0
-            with IPRoute() as netlink:
-                yield netlink
 
 
 class Server(Host):
@@ -83,7 +53,7 @@ def farm(bpffs, filter_object, tmp_path):
         switch, client = Host(), Host()
         servers = [Server(number, filter_object, bpffs, tmp_path / str(number)) for number in range(2)]
         for host in (switch, client, *servers):
-            stack.callback(os.close, host.fd)
+            stack.callback(host.close)
         for server in servers:
             stack.callback(server.filter.close)
             stack.callback(server.filter.unpin)
