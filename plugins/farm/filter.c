@@ -212,14 +212,9 @@ static __always_inline int read_tuple(struct __sk_buff *skb, struct flow_t *flow
             }
         return 1;
     }
-    if (bpf_skb_load_bytes(skb, flow->at + IP_SOURCE, tuple, 8))
-        return 0;
+    tuple->word[0] = flow->from;
+    tuple->word[1] = flow->to;
     tuple->word[2] = flow->ports;
-    if (flow->quoted) {
-        word = tuple->word[0];
-        tuple->word[0] = tuple->word[1];
-        tuple->word[1] = word;
-    }
     return 1;
 }
 
@@ -484,6 +479,7 @@ static __always_inline void read_quoted4(struct __sk_buff *skb, struct flow_t *f
     flow->quoted = 1;
     flow->proto = ip[9];
     flow->at = icmp + 8;
+    flow->from = inner[4];
     flow->client = bpf_ntohl(inner[4]);
     flow->ports = ports << 16 | ports >> 16;
     flow->kind = ip[9] == IS_TCP ? SEGMENT : OPENS;
@@ -511,7 +507,9 @@ static __always_inline int read_v4(struct __sk_buff *skb, struct settings_t *set
     part = *(u16 *)(ip + 6) & bpf_htons(0x3fff); /* more fragments, or not the first */
     flow->part = !part ? WHOLE : part & bpf_htons(0x1fff) ? LATER : FIRST;
     flow->id = bpf_ntohs(*(u16 *)(ip + 4));
-    flow->client = bpf_ntohl(*(u32 *)(ip + IP_SOURCE));
+    flow->from = *(u32 *)(ip + IP_SOURCE);
+    flow->to = destination;
+    flow->client = bpf_ntohl(flow->from);
     above = ip + header;
 
     if (proto == IS_TCP) {

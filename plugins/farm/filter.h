@@ -149,6 +149,8 @@ struct flow_t {
     u32 kind;
     u32 v6;
     u32 quoted;
+    u32 from; /* of IPv4, as on the wire: the client's address and the VIP */
+    u32 to;
     u32 spare;
 };
 

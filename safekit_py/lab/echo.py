@@ -1,11 +1,12 @@
 """An application with long-lived connections, and a client that holds them: what survives a change of the farm?
 
     python3 -m safekit_py.lab.echo serve PORT
-    python3 -m safekit_py.lab.echo hold ADDRESS PORT COUNT
+    python3 -m safekit_py.lab.echo hold ADDRESS PORT COUNT [SOURCE …]
 
 The server sends back what it gets. The client opens COUNT connections and then obeys lines on standard input:
 ``check [SECONDS]`` sends a byte on each connection, waits so long for the answers and forgets those that are broken;
-``more COUNT`` opens more. Each line is answered by one JSON document:
+``more COUNT`` opens more. With SOURCE the connections come from these addresses by turns. Each line is answered by one
+JSON document:
 
     {"alive": 980, "reset": 15, "silent": 5, "servers": {"10.0.0.1": 330, …}}
 
@@ -21,7 +22,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 WAIT = 5.0  # seconds for an answer
 BATCH = 100  # connections that are opened at once
@@ -64,8 +65,8 @@ def serve(port: int) -> None:
 class Clients:
     """Connections of one client."""
 
-    def __init__(self, address: str, port: int) -> None:
-        self._target = address, port
+    def __init__(self, address: str, port: int, sources: Sequence[str] = ()) -> None:
+        self._target, self._sources, self._opened = (address, port), sources, 0
         self._held: dict[socket.socket, str] = {}
 
     def open(self, count: int) -> int:
@@ -80,6 +81,9 @@ class Clients:
         waiting = []
         for _ in range(count):
             each = socket.socket(family, socket.SOCK_STREAM)
+            if self._sources:
+                each.bind((self._sources[self._opened % len(self._sources)], 0))
+                self._opened += 1
             each.setblocking(False)
             each.connect_ex(self._target)
             waiting.append(each)
@@ -137,10 +141,10 @@ class Clients:
         return answered, reset, list(left.values())
 
 
-def hold(address: str, port: int, count: int) -> None:
-    """Open connections and obey."""
+def hold(address: str, port: int, count: int, sources: Sequence[str]) -> None:
+    """Open connections, from these addresses by turns, and obey."""
     _many_files()
-    clients = Clients(address, port)
+    clients = Clients(address, port, sources)
     print(json.dumps({"opened": clients.open(count)}), flush=True)
     for line in sys.stdin:
         word, *rest = line.split()
@@ -159,4 +163,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     else:
-        hold(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        hold(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
