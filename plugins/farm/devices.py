@@ -45,6 +45,7 @@ HYPERVISORS = {
     "amazon ec2": "a public cloud",
     "google": "a public cloud",
 }
+TAKES_FRAMES = ("bridge", "openvswitch", "bond", "team")  # other masters, as a VRF, leave them to the port
 UNKNOWN = "a hypervisor"  # the processor says that there is one, and nothing says which
 
 
@@ -55,7 +56,7 @@ class Facts:
     :param kind: of a virtual device, as ``bridge``, ``vlan``, ``bond``, ``macvlan``, ``veth``; else empty.
     :param mode: of a macvlan.
     :param driver: as ``ethtool -i`` shows it; empty when it tells none.
-    :param master: the bridge or bond that it is a port of, and that one's kind; empty: none.
+    :param master: the bridge, bond or other device that it is a port of, and that one's kind; empty: none.
     :param lower: the device that it stands on, as a VLAN does; empty: none, or in another namespace.
     :param promiscuity: how many have asked to hear every frame; the kernel too, where the device cannot filter by a
         second MAC.
@@ -82,7 +83,7 @@ class Facts:
     @property
     def is_bridge_port(self) -> bool:
         """Whether a bridge has its frames."""
-        return self.master_kind in {"bridge", "openvswitch", "ovs-system"}
+        return self.master_kind in {"bridge", "openvswitch"}
 
     def filters_unicast(self, vmac_placed: bool) -> bool | None:
         """Whether it takes a second MAC without hearing everything; None: it cannot be told before one is placed.
@@ -180,9 +181,8 @@ def _bad(found: Facts, invisible: bool) -> Iterator[Note]:
     if not found.up or not found.running:
         state = "is set down" if not found.up else "has no link"
         yield Note(PROBLEM, f"{name} {state}", f"ip link set {name} up, and look at the cable")
-    if found.master:
-        what = found.master_kind or "device"
-        text = f"{name} is a port of the {what} {found.master}, which has its frames"
+    if found.master_kind in TAKES_FRAMES:
+        text = f"{name} is a port of the {found.master_kind} {found.master}, which has its frames"
         yield Note(PROBLEM, text, f'put the addresses on it: <interface name="{found.master}">')
     if found.kind == "ipvlan":
         yield Note(

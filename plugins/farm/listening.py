@@ -37,6 +37,10 @@ def listen(netlink: IPRoute, index: int, vmac: bytes, user: str, memory: Path) -
     """
     link = netlink.get_links(index)[0]
     device, (kind, mode) = link.get_attr("IFLA_IFNAME"), _kind(link)
+    if link.get_attr("IFLA_ADDRESS") == vmac.hex(":"):
+        raise _refused(
+            device, vmac, "it is the device's own address, and each frame that it sends would teach the switch"
+        )
     if kind in SHARES_LOWER and mode != MACVLAN_PASSTHRU:
         raise _refused(device, vmac, f"it is a {kind}, which gets frames for its own MAC only")
     if kind not in HEARS_ALL:

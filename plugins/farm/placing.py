@@ -5,8 +5,8 @@ The library would cost the agent more memory than the whole farm. The agent asks
     {"do": "find"|"up"|"down", "module": …, "folder": …, "pin": …,
      "interfaces": [{"name": …, "addresses": [[addr, netmask]…], "vmac": … or null}…]}
 
-and gets ``{"devices": [[index, name, mac]…], "notes": […]}`` or ``{"problems": […]}``. What is put in place is
-written down first, in ``placed.json`` of the module, so that it is found and removed after any crash.
+and gets ``{"devices": [[index, name, mac]…], "notes": [[state, text]…]}`` or ``{"problems": […]}``. What is put in
+place is written down first, in ``placed.json`` of the module, so that it is found and removed after any crash.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from safekit_py.api import Problem, SystemProblem
+from safekit_py.api import Problem, Severity, SystemProblem
 
 from ..vip.model import INVISIBLE, Interface, Ip, VirtualAddr
+from .devices import PROBLEM
 
 TIMEOUT = 30.0  # seconds
 LOOPBACK = "lo"
@@ -68,15 +69,15 @@ async def devices(interfaces: Iterable[Interface]) -> list[Device]:
     return _devices(await _ask({"do": "find", "interfaces": _plain(interfaces)}))
 
 
-async def up(place: Place, interfaces: Iterable[Interface], tell: Callable[[str], None]) -> list[Device]:
+async def up(place: Place, interfaces: Iterable[Interface], tell: Callable[[Severity, str], None]) -> list[Device]:
     """Attach the filter and then add the addresses.
 
     :param tell: gets what an administrator should know of the devices.
     :raises SystemProblem: the kernel refused; what was done is written down and :func:`down` undoes it.
     """
     answer = await _ask({"do": "up", **_where(place), "interfaces": _plain(interfaces)})
-    for each in answer["notes"]:
-        tell(each)
+    for state, text in answer["notes"]:
+        tell(Severity.WARNING if state == PROBLEM else Severity.INFO, text)
     return _devices(answer)
 
 
@@ -177,7 +178,9 @@ def _find_or_up(netlink: Any, request: dict[str, Any], *, place: bool) -> dict[s
     return {"devices": found, "notes": notes}
 
 
-def _up(netlink: Any, request: dict[str, Any], places: list[tuple[tuple[int, str, str], Interface]]) -> list[str]:
+def _up(
+    netlink: Any, request: dict[str, Any], places: list[tuple[tuple[int, str, str], Interface]]
+) -> list[tuple[str, str]]:
     from . import addresses, attach, bpf, devices, listening  # noqa: PLC0415 - they load pyroute2
 
     module, shared = request["module"], Path(request["shared"])
@@ -200,7 +203,7 @@ def _up(netlink: Any, request: dict[str, Any], places: list[tuple[tuple[int, str
         for address in interface.addresses:
             _add(netlink, index, name, interface, address)
         found = devices.facts(name)
-        notes += [str(each) for each in devices.notes(found, interface.kind) if each.state != devices.OK]
+        notes += [(each.state, str(each)) for each in devices.notes(found, interface.kind) if each.state != devices.OK]
     return list(dict.fromkeys(notes))
 
 

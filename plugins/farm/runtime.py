@@ -124,9 +124,7 @@ class FarmRuntime:
             loaded.close()
             raise SystemProblem(Problem("farm.too-many", str(error), "split the module into two")) from error
         self._filter = loaded
-        devices = await placing.up(
-            self._place, self._vip.interfaces, lambda text: self._context.log(Severity.INFO, text)
-        )
+        devices = await placing.up(self._place, self._vip.interfaces, self._context.log)
         self._announcer = Announcer(
             list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
         )

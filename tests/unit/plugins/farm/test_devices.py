@@ -44,9 +44,15 @@ def test_what_is_not_well_has_a_remedy(change, kind, state, said):
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "macvlan", "mode": "bridge"}, {"hypervisor": "VMware"}, {"kind": "vlan", "lower": "eth1"}]
+    "change",
+    [
+        {"kind": "macvlan", "mode": "bridge"},
+        {"hypervisor": "VMware"},
+        {"kind": "vlan", "lower": "eth1"},
+        {"master": "blue", "master_kind": "vrf"},
+    ],
 )
-def test_what_only_a_virtual_mac_minds(change):
+def test_what_is_no_fault_with_the_device_s_own_mac(change):
     assert devices.notes(replace(GOOD, **change), DIRECTED)[0].state == OK
 
 

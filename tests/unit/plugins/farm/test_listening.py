@@ -84,6 +84,14 @@ def test_a_macvlan_is_refused(net, tmp_path):
     assert not (tmp_path / "listening.json").exists()
 
 
+def test_a_virtual_mac_that_the_device_has_is_refused(net, tmp_path):
+    netlink, index = net
+    own = bytes.fromhex(netlink.get_links(index["e0"])[0].get_attr("IFLA_ADDRESS").replace(":", ""))
+    with pytest.raises(SystemProblem, match="own address"):
+        listening.listen(netlink, index["e0"], own, "web", tmp_path / "listening.json")
+    assert not (tmp_path / "listening.json").exists()
+
+
 def test_a_device_that_is_gone_is_forgotten(net, tmp_path):
     netlink, index = net
     memory = tmp_path / "listening.json"
