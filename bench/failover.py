@@ -1,12 +1,13 @@
-"""How long clients are disturbed when a server dies.
+"""How long clients are disturbed when a server dies, beside keepalived on the same servers.
 
-    .venv/bin/python bench/failover.py [--runs 20] [--fault agent|link|power]
+    .venv/bin/python bench/failover.py [--runs 30] [--fault agent|link|power] [--profile default|fast] [--json]
 
-A lab of three servers, default settings. A client sends a request every 5 ms on a new connection with a limit of
-250 ms.
-Each run kills server3's agent (SIGKILL), cuts its link, or cuts its power, and measures from the fault to the start
-of the last request that failed or took more than 100 ms. Printed: median, p99 (of so few runs: the largest) and
-maximum, and the largest time to the end of such a request.
+A lab of three servers. A client sends a request every 5 ms on a new connection with a limit of 250 ms. Each run kills
+server3's agent (SIGKILL), cuts its link, or cuts its power, and measures from the fault to the start of the last
+request that failed or took more than 100 ms. Profiles: default (a pulse of 35 ms, lost after 5; keepalived with adverts
+every second) and fast (a pulse of 10 ms, lost after 3; keepalived with adverts every 10 ms). Of keepalived server3 has
+the address, and it is killed with its web server (which would go on answering, for the address stays), or its link is
+cut. Printed: median, p99 (of so few runs: the largest), and the largest time to the end of such a request.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from shared import keepalived
 
 from safekit_py.lab import Lab
 
@@ -102,37 +107,111 @@ def repair(lab, kind):
     settle(lab)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--fault", choices=("agent", "link", "power"), default="agent")
-    options = parser.parse_args()
+PROFILES = {
+    "default": {"advert": 1.0, "seconds": 8.0, "attributes": ""},
+    "fast": {"advert": 0.01, "seconds": 3.0, "attributes": 'pulse="10" slost_count="3" mlost_count="3"'},
+}
+
+
+def one_run(lab: Lab, vip: str, seconds: float, break_it: Callable[[], float]) -> dict[str, float]:
+    """The fault a second after the client began."""
+    client = lab.popen("client1", ["python3", "-c", CLIENT, vip, str(seconds)], stdout=subprocess.PIPE, text=True)
+    time.sleep(1.0)
+    moment = break_it()
+    text, _ = client.communicate()
+    found = json.loads(text)
+    bad = [f for f in found if f[0] >= moment - 0.3 and (not f[2] or f[1] - f[0] > 0.1)]
+    return {
+        "requests": len(found),
+        "before": len([f for f in found if f[0] < moment - 0.3 and not f[2]]),
+        "disturbed": len(bad),
+        "began": max((f[0] - moment for f in bad), default=0.0) * 1000,
+        "ended": max((f[1] - moment for f in bad), default=0.0) * 1000,
+    }
+
+
+def ours(options: argparse.Namespace, profile: dict) -> list[dict[str, float]]:
+    rows = []
     with Lab.up(f"b{os.getpid()}", servers=3, owner=os.getpid()) as lab:
         for host in SERVERS:
             while cli(lab, host, "status", check=False).returncode:
                 time.sleep(0.2)
             cli(lab, host, "module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80")
+            config = lab.root(host) / "opt/safekit/modules/apache/conf/userconfig.xml"
+            config.write_text(config.read_text().replace("<farm>", f"<farm {profile['attributes']}>"))
             cli(lab, host, "start", "apache", "--wait")
         settle(lab)
-        starts, ends = [], []
         for number in range(options.runs):
-            argv = ["python3", "-c", CLIENT, VIP, "3"]
-            client = lab.popen("client1", argv, stdout=subprocess.PIPE, text=True)
-            time.sleep(1.0)
-            moment = fault(lab, options.fault)
-            text, _ = client.communicate()
-            found = json.loads(text)
-            early = [f for f in found if f[0] < moment - 0.3 and not f[2]]
-            bad = [f for f in found if f[0] >= moment - 0.3 and (not f[2] or f[1] - f[0] > 0.1)]
-            starts.append(max((f[0] - moment for f in bad), default=0.0))
-            ends.append(max((f[1] - moment for f in bad), default=0.0))
-            print(f"run {number + 1}: {len(found)} requests, {len(bad)} disturbed, last began at "
-                  f"{starts[-1] * 1000:.0f} ms, before the fault {len(early)} failed", flush=True)  # fmt: skip
+            row = one_run(lab, VIP, 3.0, lambda: fault(lab, options.fault))
+            print(f"run {number + 1}: {row['requests']} requests, {row['disturbed']} disturbed, last began at "
+                  f"{row['began']:.0f} ms, before the fault {row['before']} failed", flush=True)  # fmt: skip
+            rows.append(row)
             repair(lab, options.fault)
-    starts.sort()
-    print(f"{options.fault}: from the fault to the start of the last disturbed request, {len(starts)} runs: "
-          f"median {statistics.median(starts) * 1000:.0f} ms, p99 {starts[-1] * 1000:.0f} ms; "
-          f"to its end: max {max(ends) * 1000:.0f} ms")  # fmt: skip
+    return rows
+
+
+def peer(options: argparse.Namespace, profile: dict) -> list[dict[str, float]]:
+    rows = []
+    with (
+        Lab.up(f"k{os.getpid()}", servers=3, agent=False, owner=os.getpid()) as lab,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        farm = keepalived.Keepalived(lab, Path(folder), profile["advert"])
+        try:
+            farm.settle()
+
+            def break_it() -> float:
+                if options.fault == "link":
+                    moment = time.monotonic()
+                    lab.cut("server3")
+                    return moment
+                return farm.kill("server3")
+
+            for number in range(options.runs):
+                row = one_run(lab, keepalived.VIP, profile["seconds"], break_it)
+                print(f"keepalived, run {number + 1}: {row['disturbed']} of {row['requests']} disturbed, last began at "
+                      f"{row['began']:.0f} ms", flush=True)  # fmt: skip
+                rows.append(row)
+                lab.heal()
+                farm.settle()
+        finally:
+            farm.stop()
+    return rows
+
+
+def summary(name: str, fault: str, rows: list[dict[str, float]]) -> dict[str, object]:
+    starts = sorted(row["began"] for row in rows)
+    made = {
+        "farm": name,
+        "fault": fault,
+        "runs": len(rows),
+        "median_ms": statistics.median(starts),
+        "p99_ms": starts[-1],
+        "ended_ms": max(row["ended"] for row in rows),
+    }
+    said = f"from the fault to the start of the last disturbed request: median {made['median_ms']:.0f} ms"
+    print(f"{name}, {fault}, {len(rows)} runs: {said}, p99 {made['p99_ms']:.0f} ms; "
+          f"to its end: max {made['ended_ms']:.0f} ms")  # fmt: skip
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--peer-runs", type=int, help="of keepalived; the same number if not given, 0: none")
+    parser.add_argument("--fault", choices=("agent", "link", "power"), default="agent")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="default")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    profile = PROFILES[options.profile]
+    made = [summary(f"safekit_py, {options.profile}", options.fault, ours(options, profile))]
+    if options.peer_runs is not None:
+        options.runs = options.peer_runs
+    if options.runs and options.fault != "power" and keepalived.available():
+        name = f"keepalived, adverts of {profile['advert']:g} s"
+        made.append(summary(name, options.fault, peer(options, profile)))
+    if options.json:
+        print(json.dumps(made, indent=1))
 
 
 if __name__ == "__main__":

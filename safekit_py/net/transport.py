@@ -41,6 +41,7 @@ from safekit_py.net.pulse import RealtimeThread
 
 BURST = 64  # datagrams read from a socket before the clock is looked at again
 BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
+SHORT = 20_000_000  # ns: with a shorter pulse datagrams are read when they come
 RINGS = 4  # early readings in a pulse: whoever rings more often is not heard before the next one
 _BREATH = 1_000_000  # ns between two looks at least
 _SO_RCVBUFFORCE = 33  # of Linux; Python has no name for it
@@ -175,21 +176,24 @@ class GroupTransport:
         for lan in self.lans:
             if self._thread is not None:
                 self._thread.unwatch(lan.bell)
+                self._thread.unwatch(lan.socket)
             lan.close()
 
     # --- called in the heartbeat thread ---------------------------------------------------------
 
     def listen(self, thread: RealtimeThread) -> None:
-        """Be woken when somebody rings."""
+        """Be woken when somebody rings; with a short pulse, by each datagram: then a pulse's delay counts for much."""
         self._thread = thread
         for lan in self.lans:
             thread.watch(lan.bell, partial(self._rung, lan))
+            if self.settings.pulse < SHORT:
+                thread.watch(lan.socket, partial(self._arrived, lan))
 
     def pulse(self, now: int) -> None:
         """A pulse is due, or somebody's time is over: read what has arrived, then let the core decide.
 
-        Sockets are read here and not when a datagram arrives: waking up costs more than all else that is done. Who has
-        a view to tell rings. After a pause the clock comes first: the core must know of it before it reads what has
+        Sockets are read here and not when a datagram arrives, unless the pulse is short: waking up costs more than all
+        else that is done. Who has a view to tell rings. After a pause the clock comes first: the core must know of it before it reads what has
         queued up meanwhile.
         """
         if now < self._beat:
@@ -205,7 +209,8 @@ class GroupTransport:
         self._beat = max(self._beat + self.settings.pulse, now)
         self._peers.begin()
         if self._rings >= RINGS and self._thread is not None:
-            self.listen(self._thread)
+            for lan in self.lans:
+                self._thread.watch(lan.bell, partial(self._rung, lan))
         self._rings = 0
         if late:
             self.take(Tick(now))
@@ -221,6 +226,10 @@ class GroupTransport:
                 self._thread.unwatch(each.bell)
         if time.monotonic_ns() < self._beat:  # else the pulse comes next, and it must come first after a pause
             self._read_all()
+
+    def _arrived(self, lan: _Lan) -> None:
+        if time.monotonic_ns() < self._beat:
+            self.read(lan)
 
     def _read_all(self) -> None:
         for lan in self.lans:
