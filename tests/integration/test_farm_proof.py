@@ -1,4 +1,4 @@
-"""No packet has two owners, whatever happens to the agents and to the network between them: counted packet by packet."""
+"""No packet has two owners, whatever happens to agents, clocks and the network between them: counted one by one."""
 
 import os
 import subprocess
@@ -87,7 +87,7 @@ def test_a_killed_agent_is_shut_before_the_others_take_over(farm):
 
 
 def test_agents_that_starve(farm):
-    """Each runs for a twentieth of a second at a time and then waits, longer and longer, in turn until past its lease."""
+    """Each runs for a twentieth of a second at a time and then waits, in the end until past its lease."""
     with Stream(farm) as stream:
         for pause in (0.05, 0.1, 0.15, 0.2, 0.3):
             for host in SERVERS:
