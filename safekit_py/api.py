@@ -3,6 +3,7 @@
 from safekit_py.core.buckets import BUCKETS, NOBODY
 from safekit_py.core.group import Settings, View
 from safekit_py.core.membership import owner_entries
+from safekit_py.core.trail import admitted
 from safekit_py.errors import NotFoundError, Problem, SafekitError, StateError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
@@ -77,6 +78,7 @@ __all__ = [
     "SystemProblem",
     "User",
     "View",
+    "admitted",
     "environment",
     "group_id",
     "hookimpl",

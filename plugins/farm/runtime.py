@@ -28,6 +28,7 @@ from safekit_py.api import (
     Severity,
     SystemProblem,
     View,
+    admitted,
     group_id,
     owner_entries,
 )
@@ -78,6 +79,7 @@ class FarmRuntime:
         self.macs: dict[int, frozenset[bytes]] = {}  # by server, as it last told them; those that left keep theirs
         self.vmacs = frozenset(i.vmac for i in self._vip.interfaces if i.vmac)
         self._owning = False
+        self._owned: dict[int, int] = {}  # by group, what this server owns now, as ``admitted`` tells it
         self._changed = asyncio.Event()
         self._announcer: Announcer | None = None
         self._holding: Holding | None = None
@@ -224,6 +226,7 @@ class FarmRuntime:
         if self._group is not None:
             await asyncio.to_thread(self._pulse.remove, self._group)
         self._group, self._view, self._owning, self._announcer = None, None, False, None
+        self._owned.clear()
         await placing.down(self._place)
         if self._filter is not None:
             self._filter.unpin()
@@ -247,8 +250,12 @@ class FarmRuntime:
 
     # --- in the heartbeat thread ----------------------------------------------------------------
 
-    def _install(self, view: View, owning: bool) -> None:
-        tables = [owner_entries(view, g, owning=owning, me=self._me) for g in range(len(view.tables))]
+    def _install(self, view: View, owning: bool, waiting: frozenset[int]) -> None:
+        tables = []
+        for group in range(len(view.tables)):
+            rows = owner_entries(view, group, owning=owning, me=self._me)
+            rows, self._owned[group] = admitted(rows, self._owned.get(group, 0), waiting, self._me)
+            tables.append(rows)
         macs = {
             (slot, member.server): member.info[slot * MAC : slot * MAC + MAC]
             for member in view.members

@@ -62,6 +62,14 @@ def may_own(settings: Settings, state: State, now: int) -> bool:
     return now - leader.linked_at < limit and not behind
 
 
+def behind(settings: Settings, state: State) -> frozenset[int]:
+    """The other members of the view that have not said yet that it, or a later one, is in force there."""
+    if state.view is None:
+        return frozenset()
+    others = (member.server for member in state.view.members if member.server != settings.me)
+    return frozenset(server for server in others if state.peers[server].number < state.number)
+
+
 def waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
     """In doubt, and there is somebody who could answer, or it has not listened long enough to say that there is not.
 

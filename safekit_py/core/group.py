@@ -206,10 +206,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """This view is in force; ``owning`` says whether this server may take what it gives it."""
+    """This view is in force.
+
+    :param owning: whether this server may take what the view gives it.
+    :param waiting: members that have not said yet that the view is in force there: they may still take what it gives to
+        this server and did not before. Another ``Install`` follows when there is none any more.
+    """
 
     view: View
     owning: bool
+    waiting: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class State:
     leaving: bool = False
     view: View | None = None
     owning: bool = False
+    waiting: frozenset[int] = frozenset()  # members in which the view is not known to be in force
     doubt: int = 0  # the beat that somebody must have heard before this server trusts itself again; 0: no doubt
     doubted_at: int = NEVER  # when that doubt began
     coordinator: int | None = None

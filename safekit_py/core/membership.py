@@ -17,6 +17,8 @@ partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 s
 - once faults have ended, after ``settled_after(settings)`` each bucket has exactly one owner in each connected group
   (a server that hears others who do not hear it leaves the service to them);
 - a leave moves only the leaver's buckets; shares follow power within 0.05 % (``core.buckets``);
+- what a view takes from one member and gives to another is taken by the other only when the first has said that the
+  view is in force there (``trail.admitted``): so also between views a bucket has no second owner;
 - established connections stay where they are: ``core.trail`` says for each bucket who may hold some;
 - a server that was away longer than its lease owns nothing until somebody has answered a beat it sent afterwards, or
   it has listened for ``coordinator_lost_after`` and knows of nobody who could answer.
@@ -31,7 +33,7 @@ from dataclasses import replace
 
 from safekit_py.core import trail
 from safekit_py.core.buckets import Table
-from safekit_py.core.election import apart, elect, has_history, living, may_own, publish, waits_for_an_answer
+from safekit_py.core.election import apart, behind, elect, has_history, living, may_own, publish, waits_for_an_answer
 from safekit_py.core.group import (
     Command,
     Event,
@@ -228,7 +230,7 @@ def _take_view(
     state = replace(heard, view=view, peers=peers, coordinator=sender)
     state = replace(state, owning=may_own(settings, state, now))
     after, commands = _decide(settings, state, now)
-    first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning),)
+    first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning, after.waiting),)
     return after, (*first, *commands)
 
 
@@ -250,12 +252,13 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
         published = publish(settings, state, now)
         if published:
             state = replace(state, view=published)
-            out.append(Send(None, published))
     owning = may_own(settings, state, now)
-    if published or owning != state.owning:
-        state = replace(state, owning=owning)
-        if state.view:
-            out.append(Install(state.view, owning))
+    waiting = behind(settings, state)
+    if state.view and (published or owning != state.owning or (state.waiting and not waiting)):
+        out.append(Install(state.view, owning, waiting))
+    if published:  # in force here before anybody can know of it
+        out.append(Send(None, published))
+    state = replace(state, owning=owning, waiting=waiting)
     return state, tuple(out)
 
 

@@ -108,6 +108,29 @@ def entries(table: Table, trail: Trail, without: int | None = None) -> bytes:
     return b"".join(parts)
 
 
+def admitted(rows: bytes, before: int, waiting: Collection[int], me: int) -> tuple[bytes, int]:
+    """Leave out what this server must not own yet: what another member may still own by the view before.
+
+    :param rows: ``entries``.
+    :param before: what this server owned until now: the second result of the last call, 0 at first.
+    :param waiting: members in which the view may not be in force yet; only a bucket's holders matter for it.
+    :return: the rows with ``NOBODY`` in such buckets, and what this server owns now: a number of a byte for each
+        bucket, 255 where it does.
+    """
+    own = bytes(255 * (each == me) for each in range(256))
+    late = bytes(255 * (each in waiting) for each in range(256))
+    mine = int.from_bytes(rows[::4].translate(own), "big")
+    held = 0
+    for place in range(1, 1 + HOLDERS):
+        held |= int.from_bytes(rows[place::4].translate(late), "big")
+    shut = mine & ~before & held
+    if not shut:
+        return rows, mine
+    found = bytearray(rows)
+    found[::4] = (int.from_bytes(rows[::4], "big") | shut).to_bytes(len(rows) // 4, "big")
+    return bytes(found), mine & ~shut
+
+
 Runs = Sequence[tuple[int, int]]
 
 

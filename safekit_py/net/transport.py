@@ -66,7 +66,7 @@ class LanAddresses:
 class Callbacks:
     """What the group tells its data plane. Called in the heartbeat thread: they must be quick and must not raise."""
 
-    on_install: Callable[[View, bool], None]
+    on_install: Callable[[View, bool, frozenset[int]], None]
     on_lease: Callable[[int], None]
     on_note: Callable[[str], None]
 
@@ -304,7 +304,7 @@ class GroupTransport:
         elif isinstance(command, Lease):
             self._callbacks.on_lease(command.until)
         elif isinstance(command, Install):
-            self._callbacks.on_install(command.view, command.owning)
+            self._callbacks.on_install(command.view, command.owning, command.waiting)
         elif isinstance(command, Note):
             self._callbacks.on_note(command.text)
 

@@ -13,9 +13,9 @@ from support import VIP, Farm, kill, pids, wait_for
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = module(tmp_path_factory.mktemp("proof") / MODULE)
+@pytest.fixture(scope="module", params=["vmac_directed"])
+def made(request, tmp_path_factory):
+    folder = module(tmp_path_factory.mktemp("proof") / MODULE, request.param)
     with SteppedLab.up(f"p{uuid.uuid4().hex[:6]}", servers=3, owner=os.getpid()) as lab:
         farm = Farm(lab)
         for host in SERVERS:

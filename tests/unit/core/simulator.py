@@ -18,6 +18,7 @@ from safekit_py.core.group import (
     Tick,
     View,
 )
+from safekit_py.core.trail import admitted
 
 MS = 1_000_000
 PULSE = 35 * MS
@@ -35,7 +36,7 @@ class Server:
     def boot(self, offset=0):
         self.up, self.paused, self.backlog = True, False, []
         self.incarnation += 1
-        self.installed = None
+        self.installed, self.rows, self.owned = None, b"", 0
         boot = self.world.random.getrandbits(63) + 1
         self.state = membership.new(self.settings, boot, self.world.now)
         self.take(SetPowers(self.world.now, (self.power,)))
@@ -73,13 +74,14 @@ class Server:
                 self.world.send(self.number, self.state.boot, command)
             elif isinstance(command, Install):
                 self.installed = command
+                rows = membership.owner_entries(command.view, 0, owning=command.owning, me=self.number)
+                self.rows, self.owned = admitted(rows, self.owned, command.waiting, self.number)
                 self.world.check(self, command)
 
     def table(self):
         if self.installed is None:
             return bytes([NOBODY]) * 65536
-        entries = membership.owner_entries(self.installed.view, 0, owning=self.installed.owning, me=self.number)
-        return entries[::4]
+        return self.rows[::4]
 
     def leave(self):
         self.take(Leave(self.world.now))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from simulator import MS, World
 
 from safekit_py.core import membership
-from safekit_py.core.group import Heartbeat, Known, Lease, Note, Number, Received, Send, Settings, Tick, View
+from safekit_py.core.group import Heartbeat, Known, Lease, Note, Number, Received, Send, SetPowers, Settings, Tick, View
 
 SECOND = 1000 * MS
 TWO = Settings(0, (0, 1), 1)
@@ -341,3 +341,25 @@ def test_large_groups_too(size, seed, steps):
     end_the_faults(world)
     world.settle()
     world.assert_owned_once()
+
+
+@pytest.mark.parametrize("seed", range(examples(6)))
+def test_no_bucket_has_two_owners_while_views_change(seed):
+    """Not even for the time in which one server has the new view and another one still the old."""
+    world = World(4, seed)
+    world.settle()
+    for step in range(6):
+        victim = world.servers[world.random.randrange(4)]
+        if not victim.up:
+            victim.boot()
+        elif step % 3 == 2:
+            victim.leave()
+        else:
+            victim.power = world.random.randrange(4)
+            victim.take(SetPowers(world.now, (victim.power,)))
+        for _ in range(400):
+            world.run(MS)
+            taken = 0
+            for server in world.servers:
+                assert not taken & server.owned * server.up
+                taken |= server.owned * server.up

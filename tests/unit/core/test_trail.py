@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table, assign
-from safekit_py.core.trail import HOLDERS, Present, Trail, entries, follow
+from safekit_py.core.trail import HOLDERS, Present, Trail, admitted, entries, follow
 
 SERVERS = st.integers(0, 7)
 POWERS = st.dictionaries(SERVERS, st.sampled_from([0, 1, 1, 2, 64]), max_size=6)
@@ -82,3 +82,22 @@ def test_fixed_vector():
 def test_a_trail_that_lies_is_refused(data):
     with pytest.raises(ValueError, match="a trail"):
         Trail.decode(bytes.fromhex(data))
+
+
+def owner_of(found, bucket):
+    return found[4 * bucket]
+
+
+def test_what_another_member_may_still_own_is_not_taken_before_it_has_the_view():
+    table = Table(((BUCKETS // 4, 0), (BUCKETS // 4, 0), (BUCKETS // 4, 0), (BUCKETS // 4, 1)))
+    trail = Trail(((BUCKETS // 4, ()), (BUCKETS // 4, (1,)), (BUCKETS // 4, (2, 1)), (BUCKETS // 4, ())))
+    whole = entries(table, trail)
+    places = [place * BUCKETS // 4 for place in range(4)]
+
+    found, owned = admitted(whole, 0, {1}, 0)
+    assert [owner_of(found, place) for place in places] == [0, NOBODY, NOBODY, 1]
+    assert admitted(whole, owned, {2}, 0)[0][4 * places[2]] == NOBODY, "nor what was shut until now"
+    found, owned = admitted(whole, owned, (), 0)
+    assert found == whole
+    assert admitted(whole, owned, {1, 2}, 0) == (whole, owned), "what it owns already it keeps"
+    assert admitted(whole, 0, {1, 2}, 1)[0] == whole, "a bucket without holders, as a dead server's, is taken at once"

@@ -26,7 +26,7 @@ class Peer:
             group=GROUP,
             boot=BOOT,
             lans=(LanAddresses("lan", "127.0.0.1", port, {1: "127.0.0.2"}),),
-            callbacks=Callbacks(lambda view, owning: None, lambda until: None, lambda text: None),
+            callbacks=Callbacks(lambda view, owning, waiting: None, lambda until: None, lambda text: None),
         )
         self.to, self.counter = ("127.0.0.1", port), 0
 
@@ -126,7 +126,7 @@ def test_a_data_plane_that_raises_stops_neither_the_thread_nor_its_owner():
     """The group of one owns everything, so each change of power is installed: and each time the callback raises."""
     seen = []
 
-    def broken(view, owning):
+    def broken(view, owning, waiting):
         seen.append(view.members[0].powers)
         raise RuntimeError("the data plane is broken")
 

@@ -37,7 +37,7 @@ class Log:
     def __init__(self):
         self.installed, self.leases, self.notes = [], [], []
         self.callbacks = Callbacks(
-            lambda view, owning: self.installed.append((view, owning)), self.leases.append, self.notes.append
+            lambda view, owning, waiting: self.installed.append((view, owning)), self.leases.append, self.notes.append
         )
 
 
