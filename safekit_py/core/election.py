@@ -44,8 +44,14 @@ def _ready(settings: Settings, state: State, server: int) -> bool:
 
 
 def has_history(settings: Settings, state: State, now: int) -> bool:
-    """Whether this server may coordinate: it holds a view, and has listened long enough to know who is there."""
-    return state.view is not None and now - state.began >= settings.coordinator_lost_after
+    """Whether this server may coordinate: it holds a view, and has listened long enough to know who is there.
+
+    Not while somebody who may has a later view: what was built on the older one would leave out what has moved since.
+    """
+    if state.view is None or now - state.began < settings.coordinator_lost_after:
+        return False
+    peers = (state.peers[server] for server in living(settings, state, now))
+    return not any(peer.history and peer.number > state.number for peer in peers)
 
 
 def may_own(settings: Settings, state: State, now: int) -> bool:

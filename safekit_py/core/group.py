@@ -198,10 +198,14 @@ Event = Tick | Look | Received | SetPowers | SetInfo | SetSettled | Leave
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send the message; ``to`` None means every other server."""
+    """Send the message; ``to`` None means every other server.
+
+    :param urgent: they should read it now and not at their next pulse.
+    """
 
     to: tuple[int, ...] | None
     message: Message
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
             if peer.number < state.number and now - peer.direct_at < settings.lost_after
         )  # fmt: skip
         if lacking and not any(isinstance(c, Send) and isinstance(c.message, View) for c in commands):
-            out.append(Send(lacking, state.view))
+            out.append(Send(lacking, state.view, urgent=True))
     if state.owning:
         out.append(Lease(now + settings.lease))
     return state, tuple(out)
@@ -230,6 +230,9 @@ def _take_view(
     state = replace(heard, view=view, peers=peers, coordinator=sender)
     state = replace(state, owning=may_own(settings, state, now))
     after, commands = _decide(settings, state, now)
+    # The others wait for this word before they take what the view takes from this server.
+    after = replace(after, beat=after.beat + 1)
+    commands = (*commands, Send(None, _heartbeat(settings, after, now), urgent=True))
     first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning, after.waiting),)
     return after, (*first, *commands)
 
@@ -257,7 +260,7 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
     if state.view and (published or owning != state.owning or (state.waiting and not waiting)):
         out.append(Install(state.view, owning, waiting))
     if published:  # in force here before anybody can know of it
-        out.append(Send(None, published))
+        out.append(Send(None, published, urgent=True))
     state = replace(state, owning=owning, waiting=waiting)
     return state, tuple(out)
 

@@ -298,7 +298,7 @@ class GroupTransport:
             for lan in self.lans:
                 for payload in payloads:
                     self._peers.send(lan, kind, payload, to)
-                if kind == wire.VIEW_PART:
+                if command.urgent:
                     for server in to:
                         lan.ring(server)
         elif isinstance(command, Lease):
