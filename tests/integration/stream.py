@@ -212,7 +212,7 @@ class Stream:
         assert twice == [], [each for each in self.arrived if each[2] in twice]
         answered = collections.Counter(self.answers)
         twice = [n for n, times in answered.items() if times > 1]
-        assert twice == [], (self.sent, self.others, self.accepted)
+        assert twice == [], (twice, len(self.answers), len(answered), self.sent, self.others, self.accepted)
         for group in (UDP_GROUP, TCP_GROUP):
             taken = sum(self.accepted[host, group] for host in SERVERS)
             sent = self.sent[group] + self.others[group]
