@@ -1,123 +1,196 @@
-"""What connections this server still holds for its virtual addresses, looked at again and again while a farm runs.
+"""What one farm module holds of its clients' connections: counted, waited for, ended.
 
-Flows through it: the view in force in; the word that nothing is held outside this server's own buckets, the resources
-``connections.<address>`` and the number that a drain waits for, out.
+Flows through it: views that come into force, in; to the group the word that this server holds nothing but what is its
+own any more ("settled"), to a drain how many connections are left, to the kernel which sockets are to end.
+
+A server that a view names as a holder counts its sockets until it finds none outside of its own buckets. The word is
+about the view that was in force before it counted: since then a SYN of a foreign bucket has not come in, so what it
+did not find cannot come back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from safekit_py.api import ModuleContext, Severity, View
+from safekit_py.api import Severity, View
 
-from ..vip.model import Vip
-from . import connections
-from .connections import Connection
+from ..vip import connections
+from ..vip.connections import HELD, LEAVING, LIVING, Ended, Row
+from ..vip.model import Ip
 from .hashing import bucket_of
-from .layout import Ip, KernelRule
+from .layout import KernelRule
 
-EVERY = 2.0  # seconds
-RESOURCES_EVERY = 10.0  # seconds, as SafeKit does
+LOOK = 2.0  # seconds between two counts
+SHARE = 20  # times as long as a count took, at least, until the next one
+IN_FORCE = 1.0  # seconds that owners are the same before it counts: what they had let in has a socket then
+LOOKS = 2  # counts in a row that find nothing: the kernel's list may miss a socket while others come and go
+DRAIN_LOOK = 0.5  # seconds between two counts while clients are waited for
+LAST_WORDS = 2.0  # seconds that answers which are on their way are given before connections are reset
+LAST_LOOKS = 20  # in that time
+KNOWN = 4096  # ends of this server whose rule is remembered: there are few, and very many connections
 
-
-def place_of(connection: Connection, rules: Sequence[KernelRule], seed: int) -> tuple[int, int] | None:
-    """Group and bucket of a connection; None when no rule keeps its packets together."""
-    for rule in rules:
-        if rule.proto == "tcp" and rule.addr in {None, connection.vip} and rule.port in {0, connection.port}:
-            if rule.filter == "on_ipid":
-                return None
-            other = connection.client_port if rule.filter == "on_port" else None
-            return rule.group, bucket_of(connection.client, seed, other)
-    return None
+Count = Callable[[int], Iterator[Row]]
 
 
-def foreign(
-    held: Iterable[Connection], view: View, me: int, rules: Sequence[KernelRule], seed: int
-) -> Iterable[Connection]:
-    """Those of the connections whose bucket another server owns."""
-    tables = [table.expand() for table in view.tables]
-    for each in held:
-        place = place_of(each, rules, seed)
-        if place is not None and place[0] < len(tables) and tables[place[0]][place[1]] != me:
-            yield each
+class Places:
+    """Which bucket a connection is in.
+
+    :param addresses: the virtual ones.
+    :param rules: of the module; the first that covers a connection decides.
+    """
+
+    def __init__(self, addresses: Collection[Ip], rules: Sequence[KernelRule], seed: int) -> None:
+        self._seed = seed
+        self._rules = [rule for rule in rules if rule.proto == "tcp"]
+        self._own = frozenset(form for address in addresses for form in connections.forms(address))
+        self._known: dict[tuple[int, bytes], KernelRule | None] = {}  # of an end of this server
+
+    def rule(self, row: Row) -> KernelRule | None:
+        """The rule that lets the connection's packets in; None: no packets of it come from outside."""
+        if row.peer in self._own:  # a connection of this server with itself
+            return None
+        end = row.family, row.end
+        if end not in self._known:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            local, port = row.local, row.port
+            found = (each for each in self._rules if each.addr in (None, local) and each.port in (0, port))
+            self._known[end] = next(found, None)
+        return self._known[end]
+
+    def is_foreign(self, row: Row, tables: Sequence[bytes], me: int) -> bool:
+        """Whether packets of the connection come only because this server holds it.
+
+        :param tables: of each group the owner of each bucket, one byte each.
+        """
+        rule = self.rule(row)
+        if rule is None:
+            return False
+        if rule.filter == "on_ipid":  # each packet may be in another bucket
+            return True
+        other = row.client_port if rule.filter == "on_port" else None
+        return tables[rule.group][bucket_of(row.client, self._seed, other)] != me
 
 
 class Holding:
-    """Looks at the connections of one module.
+    """Of one module, from its preparation to its release.
 
-    :param view: the view in force, or None.
-    :param settled: called with a view's epoch: nothing was held outside this server's buckets after its installation.
+    :param settled: tells the group; the epoch of a view.
+    :param count: lists the sockets of the virtual addresses that are in some states, as ``connections.held``.
     """
 
     def __init__(
         self,
-        context: ModuleContext,
+        places: Places,
         me: int,
-        seed: int,
-        rules: Sequence[KernelRule],
-        view: Callable[[], View | None],
         settled: Callable[[int], None],
+        log: Callable[[Severity, str], None],
+        count: Count,
     ) -> None:
-        vip: Vip = context.config.one("vip") or Vip()
-        self._vips = frozenset(address.addr for i in vip.interfaces for address in i.addresses)
-        self._shown = [a.addr for i in vip.interfaces for a in i.addresses if a.connections]
-        self._context, self._me, self._seed, self._rules = context, me, seed, rules
-        self._view, self._settled = view, settled
+        self._places, self._me, self._settled, self._log, self._count = places, me, settled, log, count
+        self._view: View | None = None
+        self._since = 0.0
+        self._told = 0
+        self._complained = False
         self._task: asyncio.Task[None] | None = None
-        self._refused = False
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """Look from now on."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(), name="holding")
 
-    def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+    async def finish(self) -> None:
+        """Look no more; harmless when it does not."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-    async def count(self) -> int:
-        """How many connections this server holds now."""
-        return len(await asyncio.to_thread(connections.held, self._vips))
-
-    async def reset(self) -> int:
-        """End all connections with a reset to their clients; how many."""
-        return await asyncio.to_thread(lambda: connections.reset(connections.held(self._vips)))
+    def seen(self, view: View, *, owning: bool) -> None:
+        """This view is in force; ``owning``: and this server has its part in it."""
+        before = self._view
+        if before is None or not owning or view.tables != before.tables:
+            self._since = time.monotonic()
+        self._view = view if owning else None
 
     async def _run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        shown = 0.0
+        empty, pause = 0, LOOK
         while True:
-            await asyncio.sleep(EVERY)
-            show = bool(self._shown) and clock() - shown >= RESOURCES_EVERY
-            view = self._view()
-            holds = view is not None and self._me in view.holders()
-            if not show and not holds:
+            await asyncio.sleep(pause)
+            view, since = self._view, self._since
+            pause = LOOK
+            if view is None or self._me not in view.holders() or view.number.epoch == self._told:
+                empty = 0
                 continue
-            try:
-                held = await asyncio.to_thread(connections.held, self._vips)
-            except OSError as error:
-                self._refuse(error)
+            if time.monotonic() - since < IN_FORCE:
                 continue
-            if show:
-                shown = clock()
-                self._show(held)
-            current = view is not None and holds and self._view() is view
-            if view is not None and current and not await asyncio.to_thread(self._has_foreign, held, view):
+            began = time.monotonic()
+            foreign = await asyncio.to_thread(self._any_foreign, view)
+            empty = 0 if foreign or since != self._since else empty + 1
+            if empty >= LOOKS:
+                self._told = view.number.epoch
                 self._settled(view.number.epoch)
+                empty = 0
+            pause = max(0.1 if empty else LOOK, SHARE * (time.monotonic() - began))
 
-    def _has_foreign(self, held: Sequence[Connection], view: View) -> bool:
-        return any(True for _ in foreign(held, view, self._me, self._rules, self._seed))
+    def _any_foreign(self, view: View) -> bool:
+        """Whether this server holds a connection outside of its buckets; where the kernel does not tell, it may."""
+        tables = [table.expand() for table in view.tables]
+        try:
+            return any(self._places.is_foreign(row, tables, self._me) for row in self._count(HELD))
+        except OSError as error:
+            self._complain("counted", error)
+            return True
 
-    def _show(self, held: Sequence[Connection]) -> None:
-        counts: Counter[Ip] = Counter(each.vip for each in held)
-        for address in self._shown:
-            self._context.set_resource(f"connections.{address}", str(counts[address]), "established connections")
+    # --- for a stop -----------------------------------------------------------------------------
 
-    def _refuse(self, error: OSError) -> None:
-        if not self._refused:
-            self._refused = True
-            text = f"the kernel does not tell its connections ({error.strerror}): moved buckets stay marked as moved"
-            self._context.log(Severity.WARNING, text)
+    async def left(self, tell: Callable[[int], None]) -> None:
+        """Return when the last connection has ended.
+
+        :param tell: is told each count.
+        """
+        empty = 0
+        while True:
+            began = time.monotonic()
+            count = await asyncio.to_thread(self._living)
+            empty = 0 if count else empty + 1
+            if empty >= LOOKS:
+                return
+            tell(count)
+            await asyncio.sleep(max(DRAIN_LOOK, SHARE * (time.monotonic() - began)))
+
+    def _living(self) -> int:
+        """How many connections an application may still use.
+
+        :raises OSError: the kernel does not tell.
+        """
+        return sum(row.alive and self._places.rule(row) is not None for row in self._count(LIVING))
+
+    async def reset(self) -> None:
+        """End what is still there, so that the clients learn it; what an application has said last may arrive first."""
+        try:
+            for _ in range(LAST_LOOKS):
+                if not await asyncio.to_thread(self._any_leaving):
+                    break
+                await asyncio.sleep(LAST_WORDS / LAST_LOOKS)
+            ended = await asyncio.to_thread(self._end)
+        except OSError as error:
+            self._complain("reset", error)
+            return
+        if ended.count:
+            self._log(Severity.INFO, f"{ended.count} connections that were left are reset")
+        if ended.refused:
+            self._complain("reset", OSError(ended.refused, os.strerror(ended.refused)))
+
+    def _any_leaving(self) -> bool:
+        return next(self._count(LEAVING), None) is not None
+
+    def _end(self) -> Ended:
+        return connections.end(list(self._count(LIVING)))
+
+    def _complain(self, what: str, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            self._log(Severity.WARNING, f"connections cannot be {what}: {error.strerror or error}")

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from safekit_py.api import (
     SafekitError,
     Settings,
     Severity,
+    StateError,
     SystemProblem,
     View,
     admitted,
@@ -33,18 +35,18 @@ from safekit_py.api import (
     owner_entries,
 )
 
+from ..vip import connections
 from ..vip.model import Vip
 from . import compiler, placing
 from .announcer import Announcer, Change, Client
+from .door import Door
 from .hashing import bucket_of
-from .holding import Holding
+from .holding import Holding, Places
 from .layout import Configuration, KernelRule
 from .loader import Filter, unpin
 from .model import Farm
 from .placing import Device, Place
 
-OPEN_LIMIT = 10.0  # seconds to wait for a view in which this server has its share
-CLOSE_LIMIT = 2.0  # seconds to wait for a view in which it has none
 FIRST_PORT, PORTS_EACH = 4803, 3
 CACHE = "SAFEKIT_FILTER_CACHE"  # environment: where compiled filters are kept, for several agents on one machine
 MAC = 6  # bytes
@@ -80,9 +82,10 @@ class FarmRuntime:
         self.vmacs = frozenset(i.vmac for i in self._vip.interfaces if i.vmac)
         self._owning = False
         self._owned: dict[int, int] = {}  # by group, what this server owns now, as ``admitted`` tells it
-        self._changed = asyncio.Event()
-        self._announcer: Announcer | None = None
+        self._wished = False  # scripts have asked for traffic; it counts with scriptcontrol="on"
+        self._door: Door | None = None
         self._holding: Holding | None = None
+        self._announcer: Announcer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -133,9 +136,19 @@ class FarmRuntime:
         self._group = await asyncio.to_thread(self._make_group)
         self._pulse.add(self._group)
         self._pulse.set_info(self._group, b"".join(device.mac for device in devices))
-        self._holding = Holding(self._context, self._me, self._seed, self._rules(), lambda: self._view, self._settled)
-        self._holding.start()
+        self._door = Door(self._pulse, self._group, self._powers, self._has_share)
+        self._holding = self._make_holding()
+        self._holding.begin()
         self._context.log(Severity.INFO, f"addresses are in place on {_names(devices)}; traffic is shut")
+        if self._vip.scriptcontrol and self._wished:
+            await self._let_in()
+
+    def _make_holding(self) -> Holding:
+        assert self._group is not None, "it is made after the group"
+        addresses = [address.addr for interface in self._vip.interfaces for address in interface.addresses]
+        places = Places(addresses, self._rules(), self._seed)
+        settled, held = partial(self._pulse.set_settled, self._group), partial(connections.held, addresses)
+        return Holding(places, self._me, settled, self._context.log, held)
 
     def _rules(self) -> list[KernelRule]:
         return [
@@ -184,69 +197,69 @@ class FarmRuntime:
             ) from error
 
     async def open(self) -> None:
-        """Ask for this server's share and wait until it has it."""
-        if self._filter is None or self._group is None:
+        """Let clients in; with ``scriptcontrol`` only if a script has asked for it."""
+        if self._vip.scriptcontrol and not self._wished:
+            text = 'scriptcontrol="on": traffic opens when a script asks for it (safekit-py farm open)'
+            self._context.log(Severity.INFO, text)
+            return
+        await self._let_in()
+
+    async def traffic(self, *, opened: bool) -> None:
+        """What a script says of the traffic; before the farm is prepared, it is remembered."""
+        if not self._vip.scriptcontrol:
+            text = f"the traffic of {self._context.name} opens and closes by itself"
+            raise StateError(Problem("farm.no-scriptcontrol", text, 'write <vip scriptcontrol="on">'))
+        self._wished = opened
+        if self._door is not None:
+            self._context.log(Severity.INFO, f"a script asks for traffic to be {'opened' if opened else 'closed'}")
+            await (self._let_in() if opened else self._hand_over())
+
+    async def _let_in(self) -> None:
+        if self._filter is None or self._door is None:
             raise SafekitError(Problem("farm.not-prepared", "the farm is not prepared", "stop the module and start it"))
         with self._lock:
             self._filter.set_open(True)
-        self._pulse.set_powers(self._group, self._powers)
-        if any(self._powers) and not await self._until(self._has_share, OPEN_LIMIT):
-            raise SystemProblem(
-                Problem(
-                    "farm.no-view",
-                    f"no view of the group gave this server its share in {OPEN_LIMIT:g} s",
-                    "safekit-py cluster state on each server: are key and cluster.xml equal, is the port let through?",
-                )
-            )
+        await self._door.open()
+
+    async def drain(self, tell: Callable[[str], None]) -> None:
+        """Give new clients to the other servers, and wait until those that are here have left."""
+        self._wished = False
+        await self._hand_over()
+        if self._holding is not None:
+            await self._holding.left(lambda count: tell(f"{count} connection{'' if count == 1 else 's'} left"))
 
     async def close(self) -> None:
-        """Give new clients to the other servers; harmless when nothing is prepared.
+        """Give new clients to the other servers; those that are here go on. Harmless when nothing is prepared."""
+        self._wished = False
+        if not await self._hand_over() and self._filter is not None:
+            # Nobody may have taken over: a client that finds nobody tries again, one that is refused does not.
+            with self._lock:
+                self._filter.set_open(False)
 
-        The filter stays open: connections that there are go on until the application ends them.
-        """
-        if self._group is not None:
-            had = self._has_share()
-            self._pulse.set_powers(self._group, (0,) * len(self._powers))
-            await self._until(lambda: not self._has_share(), CLOSE_LIMIT)
-            if had:  # the others may install the view up to a pulse later: until then they send new clients here
-                await asyncio.sleep(2 * self._farm.pulse)
+    async def _hand_over(self) -> bool:
+        return self._door is None or await self._door.shut()
 
     async def release(self) -> None:
         """End what connections are left, leave the group, then take addresses and filter away."""
-        if self._announcer is not None:
-            self._announcer.stop()
         if self._holding is not None:
-            self._holding.stop()
+            await self._holding.finish()
             if self._vip.tcpreset:
-                await self._reset(self._holding)
-            self._holding = None
+                await self._holding.reset()
         if self._filter is not None:
             with self._lock:
                 self._filter.set_open(False)
+        if self._announcer is not None:
+            self._announcer.stop()
         if self._group is not None:
             await asyncio.to_thread(self._pulse.remove, self._group)
         self._group, self._view, self._owning, self._announcer = None, None, False, None
+        self._door, self._holding, self._wished = None, None, False
         self._owned.clear()
         await placing.down(self._place)
         if self._filter is not None:
             self._filter.unpin()
             self._filter.close()
             self._filter = None
-
-    async def _reset(self, holding: Holding) -> None:
-        """Tell the clients of connections that the application left behind, while the address is still there."""
-        try:
-            ended = await holding.reset()
-        except OSError as error:
-            text = f"connections could not be reset: {error.strerror}; their clients find out by themselves"
-            self._context.log(Severity.WARNING, text)
-        else:
-            if ended:
-                self._context.log(Severity.INFO, f"{ended} connections were reset before the address goes")
-
-    def _settled(self, epoch: int) -> None:
-        if self._group is not None:
-            self._pulse.set_settled(self._group, epoch)
 
     # --- in the heartbeat thread ----------------------------------------------------------------
 
@@ -288,7 +301,10 @@ class FarmRuntime:
         for member in view.members:
             if told := frozenset(member.info[at : at + MAC] for at in range(0, len(member.info), MAC)):
                 self.macs[member.server] = told
-        self._changed.set()
+        if self._door is not None:
+            self._door.look()
+        if self._holding is not None:
+            self._holding.seen(view, owning=owning)
         if old is None or old.number != view.number:
             self._context.log(Severity.INFO, f"view {view.number.epoch}: {self._named(view.cause)}")
         for index, group in enumerate(self._vip.groups):
@@ -300,16 +316,6 @@ class FarmRuntime:
             have = sorted(m.server for m in view.members if m.powers[arp])
             speaks = owning and have[:1] == [self._me]
             self._announcer.changed(Change(not had and bool(have), bool(had - set(have)) and bool(have), speaks))
-
-    async def _until(self, condition: Callable[[], bool], limit: float) -> bool:
-        try:
-            async with asyncio.timeout(limit):
-                while not condition():
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _has_share(self) -> bool:
         view = self._view

@@ -46,6 +46,9 @@ def _vip(vip: Vip) -> Iterable[Problem]:
     if vip.groups:
         text = "<loadbalancing_list> is not for a module of mode mirror: one server has all the traffic"
         yield Problem("vip.loadbalancing", text, "remove it")
+    if vip.scriptcontrol:
+        text = 'scriptcontrol="on" is accepted but not acting: the scripts of farm modules control their traffic'
+        yield Problem("config.not-acting", text, 'write scriptcontrol="off"', severity="warning")
     for interface in vip.interfaces:
         yield from _interface(interface)
 

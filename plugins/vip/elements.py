@@ -29,7 +29,6 @@ def build_vip(node: ElementNode) -> Vip:
     for name in sorted({each for each in names if names.count(each) > 1}):
         node.problem("vip.group-twice", f"The group '{name}' is defined twice", "give each group its own name")
     _check_rules(groups, set(addresses), all(each.vmac for each in interfaces))
-    _not_acting(node, "scriptcontrol", "off", "traffic opens after start_both and closes before stop_both by itself")
     return Vip(tuple(interfaces), values, node.get("tcpreset") == "on", node.get("scriptcontrol") == "on")
 
 
@@ -156,13 +155,6 @@ def _positive(node: ElementNode, attribute: str, default: float) -> float:
     if value == 0:
         node.problem("vip.zero", f"{attribute} is 0", "write at least 1s")
     return value or default
-
-
-def _not_acting(node: ElementNode, attribute: str, default: str, note: str) -> None:
-    value = node.get(attribute)
-    if value != default:
-        text = f'{attribute}="{value}" is accepted but not acting: {note}'
-        node.problem("config.not-acting", text, f'write {attribute}="{default}"', warning=True)
 
 
 ELEMENTS = (Element("vip", "service", VIP_XSD, build_vip),)

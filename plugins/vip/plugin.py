@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from safekit_py.api import CheckerType, Element, hookimpl
 
 from . import checks
+from .counting import counted
 
 
 @hookimpl
@@ -19,5 +20,5 @@ def safekit_elements() -> Iterable[Element]:
 
 @hookimpl
 def safekit_checkers() -> Iterable[CheckerType]:
-    """``check="on"`` of ``<interface>``."""
-    return (CheckerType("interface", checks.interfaces),)
+    """``check="on"`` of ``<interface>``, ``connections="on"`` of ``<virtual_addr>``."""
+    return (CheckerType("interface", checks.interfaces), CheckerType("connections", counted))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
 from safekit_py.model.state import State
 
+DRAIN = "60s"
 HELP = {
     "start": "Start a module on this server.",
-    "stop": "Stop a module on this server; clients go to the other servers first.",
     "restart": "Stop and start the application; the module keeps its state.",
     "stopstart": "Stop the module and start it again.",
     "forcestop": "Stop at once: ends a script that hangs, runs only the forced stop scripts.",
@@ -27,24 +28,72 @@ def _make(verb: str) -> click.Command:
     @json_option
     @click.pass_obj
     def command(session: Session, module: str, identity: str | None, wait: bool, as_json: bool) -> None:
-        parameters = {"wait": wait, **({"identity": identity} if identity else {})}
-        if wait and not as_json and sys.stderr.isatty():
-            from rich.console import Console  # noqa: PLC0415 - loaded only where needed
-
-            with Console(stderr=True).status(f"{verb} {module} …"):
-                answer = session.call("POST", f"/modules/{module}/{verb}", params=parameters)
-        else:
-            answer = session.call("POST", f"/modules/{module}/{verb}", params=parameters)
-        if as_json:
-            emit(answer)
-            return
-        item = answer["module"]
-        if answer["done"]:
-            click.echo(f"{verb} {module}: done, {item['state']} {item['readiness']}")
-        else:
-            click.echo(f"{verb} {module}: accepted; follow it with safekit-py status --watch")
+        _ask(session, module, verb, identity, wait=wait, as_json=as_json)
 
     return command
+
+
+def _ask(session: Session, module: str, verb: str, identity: str | None, *, wait: bool, as_json: bool) -> None:
+    parameters = {"wait": wait, **({"identity": identity} if identity else {})}
+    if wait and not as_json and sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - loaded only where needed
+
+        with Console(stderr=True).status(f"{verb} {module} …"):
+            answer = session.call("POST", f"/modules/{module}/{verb}", params=parameters)
+    else:
+        answer = session.call("POST", f"/modules/{module}/{verb}", params=parameters)
+    _tell(module, verb, answer, as_json=as_json)
+
+
+def _tell(module: str, verb: str, answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        emit(answer)
+        return
+    item = answer["module"]
+    if answer["done"]:
+        click.echo(f"{verb} {module}: done, {item['state']} {item['readiness']}")
+    else:
+        click.echo(f"{verb} {module}: accepted; follow it with safekit-py status --watch")
+
+
+class Drain(click.ParamType):  # type: ignore[type-arg]
+    """How long clients are waited for: a duration, bare numbers count in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        from safekit_py.config.durations import parse  # noqa: PLC0415 - most commands do without
+
+        try:
+            return value if isinstance(value, float) else parse(value, "s")
+        except ValueError as error:
+            self.fail(f"{error}. The module's name stands before --drain, or after -m.", param, ctx)
+
+
+@click.command(cls=Command)
+@module_option
+@click.option("-i", "--identity", help="Who asks (a script, a checker).")
+@click.option("--wait", is_flag=True, help="Return when it is done, and fail if it fails.")
+@click.option(
+    "--drain",
+    type=Drain(),
+    is_flag=False,
+    flag_value=DRAIN,
+    metavar="[DURATION]",
+    help=f"Give new clients to the other servers at once, and stop when those that are here have left, or after this "
+    f"time ({DRAIN} without a value). Shows what it waits for; another stop, without --drain, ends the waiting.",
+)
+@json_option
+@click.pass_obj
+def stop(session: Session, module: str, identity: str | None, wait: bool, drain: float | None, as_json: bool) -> None:
+    """Stop a module on this server; new clients go to the other servers first."""
+    if drain is None:
+        _ask(session, module, "stop", identity, wait=wait, as_json=as_json)
+        return
+    from safekit_py.cli.drain import drained  # noqa: PLC0415 - most commands do without
+
+    _tell(module, "stop", drained(session, module, drain, identity, quiet=as_json), as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -60,7 +109,7 @@ def agent(session: Session, verbose: bool, trace_hooks: bool) -> None:
     run(session.paths, verbose=verbose)
 
 
-start, stop, restart, stopstart, forcestop = map(_make, HELP)
+start, restart, stopstart, forcestop = map(_make, HELP)
 
 WAITS = {
     "waitstart": ("start", "Wait until a module is Ready; exit code 1 when it ends in STOP or the time is over."),

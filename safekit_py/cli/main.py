@@ -29,6 +29,7 @@ COMMANDS = {
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
     **dict.fromkeys(("prim", "primforce", "second", "secondforce", "swap"), "role"),
     **dict.fromkeys(("rfs", "rfsverify", "rfsdiff", "rfssync"), "rfs"),
+    **dict.fromkeys(("farm", "saferpc_send"), "farm"),
     "failover": "failover",
     **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",
@@ -115,6 +116,9 @@ def _raise(error: Exception, plugin: str, name: str) -> None:
 @click.option(
     "--trace-hooks", is_flag=True, help="Write every call of a plugin's hook to stderr: plugin, time, result."
 )
+@click.option(
+    "-r", "special", is_flag=True, hidden=True, expose_value=False
+)  # safekit -r COMMAND, as in SafeKit's scripts
 @click.pass_context
 def cli(ctx: click.Context, root: Path, trace_hooks: bool) -> None:
     """Load balancing and high availability for any Linux application.

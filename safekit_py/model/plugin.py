@@ -155,13 +155,33 @@ class ModuleRuntime(Protocol):
         """The application is ready: let clients in."""
 
     async def close(self) -> None:
-        """Keep clients out; returns when the other servers have taken over, or after a bounded wait."""
+        """Keep new clients out; returns when the other servers have taken over, or after a bounded wait."""
 
     async def release(self) -> None:
         """After the stop scripts: leave the group, remove addresses and everything else."""
 
     def report(self) -> Mapping[str, Any]:
         """Plain values for ``status``."""
+
+
+class Drains(ModuleRuntime, Protocol):
+    """A module that knows when its clients have left: what ``stop --drain`` asks of it besides."""
+
+    async def drain(self, tell: Callable[[str], None]) -> None:
+        """Keep new clients out and return when those that are there have left; it may be cancelled before.
+
+        :param tell: say in one phrase how many are left.
+        """
+
+
+class Gated(ModuleRuntime, Protocol):
+    """A module whose scripts may open and close its traffic."""
+
+    async def traffic(self, *, opened: bool) -> None:
+        """A script wants clients to get in, or to stay out; returns when it is so.
+
+        :raises SafekitError: scripts have no say, or it cannot be done.
+        """
 
 
 class Roles(ModuleRuntime, Protocol):
@@ -228,10 +248,11 @@ class Checker(Protocol):
     enabled it). ``action`` names what is to follow when the resource is down: the engine makes a failover rule of it;
     ``noaction`` makes none.
 
-    A checker may have two attributes more. ``rule`` is the label of its failover rule; without it, that is the
+    A checker may have three attributes more. ``rule`` is the label of its failover rule; without it, that is the
     resource's name with ``_`` for the dot, and checkers with one label share one rule. ``limit`` is the longest time
     in seconds between two reports; past it the resource is ``unknown`` and the checker is started again. Without it, a
-    checker may be silent for ever.
+    checker may be silent for ever. ``quiet``, when true, keeps the changes of its resource out of the log:
+    of a figure that is another one at each look.
 
     ``run`` shares the agent's event loop when it is a coroutine function. When it is a plain function it gets a thread
     of its own, and a second argument: an event that is set when it must end.

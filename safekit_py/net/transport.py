@@ -313,12 +313,14 @@ class GroupTransport:
     def snapshot(self) -> dict[str, Any]:
         """What an operator may want to see, as plain values; ages in seconds."""
         state, now = self._state, time.monotonic_ns()
+        alive = [server for server, peer in state.peers.items() if now - peer.alive_at < self.settings.lost_after]
         return {
             "epoch": state.number.epoch,
             "coordinator": state.coordinator,
             "owning": state.owning,
             "doubt": bool(state.doubt),
-            "alive": sorted(s for s, p in state.peers.items() if now - p.alive_at < self.settings.lost_after),
+            "alive": sorted(alive),
+            "behind": sorted(server for server in alive if state.peers[server].number < state.number),
             "heard": {lan.name: {s: (now - at) / 1e9 for s, at in lan.heard.copy().items()} for lan in self.lans},
             "send_errors": {lan.name: lan.send_errors for lan in self.lans},
             "rejected": dict(self.rejected),

@@ -345,8 +345,13 @@ class Agent:
             )
         return self.runners[name]
 
-    async def command(self, name: str, verb: Verb, identity_: str | None) -> asyncio.Future[None]:
-        """Ask a module for something; before a start its files are read again, so that edits count."""
+    async def command(
+        self, name: str, verb: Verb, identity_: str | None, drain: float | None = None
+    ) -> asyncio.Future[None]:
+        """Ask a module for something; before a start its files are read again, so that edits count.
+
+        :param drain: seconds that a stop waits for the module's clients to leave; None: it does not wait.
+        """
         if verb is Verb.START:
             await self.configurations.before_start(name)
         async with self._changing:
@@ -355,7 +360,8 @@ class Agent:
             if identity_ is not None and verb in (Verb.RESTART, Verb.STOPSTART, Verb.WAIT):
                 return runner.automatic(verb, identity_)
             cause = "asked by an administrator" if person else f"asked by {identity_}"
-            return runner.submit(verb, cause, person=person)
+            run = None if drain is None else runner.deeds.drained(drain)
+            return runner.submit(verb, cause, person=person, run=run)
 
     # --- the rest -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Flows through it: a verb and its cause in; steps carried out, and what is to be 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from safekit_py.core import automaton
@@ -122,6 +123,39 @@ class Deeds:
     async def stop(self, cause: str) -> None:
         """Stop here."""
         await self._end(cause, force=False)
+
+    def drained(self, limit: float) -> Callable[[str], Awaitable[None]]:
+        """A stop that comes when the last client has left, or after ``limit`` seconds.
+
+        :raises StateError: a module of this type knows nothing of its clients.
+        """
+        module = self._module
+        if getattr(module.runtime, "drain", None) is None:
+            text = f"{module.name} is a module of mode {module.config.service.mode}, which knows nothing of its clients"
+            raise StateError(Problem("module.no-drain", text, "stop it without --drain"))
+        if not limit >= 0:
+            raise StateError(Problem("module.bad-drain", f"{limit:g} s is no time to wait", "give 0 or more seconds"))
+        return partial(self._drained_stop, limit)
+
+    async def _drained_stop(self, limit: float, cause: str) -> None:
+        if limit and self._module.state in automaton.RESTART:
+            await self._steps.drain(limit)
+        await self.stop(cause)
+
+    async def traffic(self, *, opened: bool) -> None:
+        """A script of the module opens or closes its traffic.
+
+        :raises StateError: the traffic of such a module opens and closes by itself, or nothing of it runs.
+        """
+        module = self._module
+        gate = getattr(module.runtime, "traffic", None)
+        if gate is None:
+            text = f"the traffic of a module of mode {module.config.service.mode} opens and closes by itself"
+            raise StateError(Problem("module.no-traffic", text, "open and close are for modules of mode farm"))
+        if opened and (module.stopped or module.stopping):
+            text = f"{module.name} {'is stopped' if module.stopped else 'is being stopped'}"
+            raise StateError(Problem("module.stopped", text, f"start it first: safekit-py start {module.name}"))
+        await gate(opened=opened)
 
     async def _forcestop(self, cause: str) -> None:
         await self._end(cause, force=True)

@@ -325,6 +325,9 @@ class ModuleRunner:
     # --- requests -------------------------------------------------------------------------------
 
     def _refuse_if_unfit(self, verb: Verb) -> None:
+        if verb is Verb.START and self._steps.draining:
+            remedy = f"wait for its stop, or end the waiting: safekit-py stop {self.name}; then start it"
+            raise StateError(Problem("module.draining", f"{self.name} {self.reason}", remedy))
         running = self.state is not State.STOP or self.desk.current is not None
         if verb in NEED_A_START and (not running or self.stopping):
             self._stopped_now("is being stopped" if running else "is stopped")

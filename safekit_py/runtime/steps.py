@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from safekit_py.core.automaton import WATCHED, Become, Effect, Enter, Script, Step
 from safekit_py.core.rules import Gate
 from safekit_py.errors import Problem, SafekitError
-from safekit_py.model.plugin import Roles
+from safekit_py.model.plugin import Drains, Roles
 from safekit_py.model.state import Readiness, Severity, State
 from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.requests import Interrupted, Verb
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from safekit_py.runtime.runner import ModuleRunner
 
 FORCED_LIMIT = 30.0  # seconds that a forced stop leaves to each call of the module type
+DRAINS = "drains: "  # how the reason begins of a module whose clients are waited for
 LOOK = 1.0  # seconds after which a wait says what it waits for
 
 
@@ -32,6 +34,7 @@ class Steps:
     def __init__(self, module: ModuleRunner) -> None:
         self._module = module
         self.waiting = False  # the plan only waits now: anything may end it
+        self.draining = False  # clients are waited for before a stop: only another stop may end that
         self._left_over = False  # a stop failed to close or to release
         self.phases: dict[str, tuple[str, ...]] = {}  # phases whose checkers run, and which these are
 
@@ -56,7 +59,7 @@ class Steps:
 
     def _failed(self, step: Step, error: Exception) -> None:
         """A step of a stop failed; what it left in the kernel is removed before the next start."""
-        what = error.problems[0].message if isinstance(error, SafekitError) else f"{type(error).__name__}: {error}"
+        what = _words(error)
         name = step.name if isinstance(step, Script) else str(getattr(step, "value", "a step"))
         self._left_over = True
         self._module.log(Severity.ERROR, "heart", f"{name} failed while the module stops, which goes on: {what}")
@@ -143,6 +146,33 @@ class Steps:
         finally:
             self.waiting = False
 
+    async def drain(self, limit: float) -> None:
+        """Before a stop: take no new clients, and wait until those that are there have left, or the time is over.
+
+        :raises Interrupted: another stop came.
+        """
+        module, ends = self._module, time.monotonic() + limit
+
+        def tell(text: str) -> None:
+            module.reason = f"{DRAINS}{text}, {max(ends - time.monotonic(), 0):.0f} s"
+            module.touched()
+
+        tell("new clients go elsewhere")
+        module.entered(module.state, Readiness.TRANSIENT)
+        self.draining = True
+        try:
+            async with asyncio.timeout(limit):
+                await module.desk.interruptible(cast("Drains", module.runtime).drain(tell))
+            module.log(Severity.INFO, "heart", "the last client has left")
+        except TimeoutError:
+            module.log(Severity.WARNING, "heart", f"the time to leave is over: {module.reason.removeprefix(DRAINS)}")
+        except Interrupted:
+            raise
+        except Exception as error:  # the stop follows all the same
+            module.log(Severity.ERROR, "heart", f"clients are not waited for: {_words(error)}")
+        finally:
+            self.draining = False
+
     @property
     def roles(self) -> Roles | None:
         """The module type at work, when its servers have roles."""
@@ -209,6 +239,10 @@ class Steps:
         module = self._module
         while not await module.failover.until(lambda: module.failover.ready().open, LOOK):
             module.reason = f"clients are let in when it is ready: {why(module.failover.ready())}"
+
+
+def _words(error: Exception) -> str:
+    return error.problems[0].message if isinstance(error, SafekitError) else f"{type(error).__name__}: {error}"
 
 
 def _not_run(step: Script, error: OSError) -> ScriptFailed:

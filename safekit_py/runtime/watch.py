@@ -176,6 +176,7 @@ class Watch:
     async def _once(self, entry: Watched) -> str:
         """Run it until it ends, or is silent for too long; why, in words."""
         limit: float | None = getattr(entry.checker, "limit", None)
+        log = False if getattr(entry.checker, "quiet", False) else None
         run: Any = entry.checker.run
 
         over = False
@@ -183,7 +184,7 @@ class Watch:
         def report(status: str, cause: str) -> None:
             if not over and entry.task is not None:
                 entry.heard = time.monotonic()
-                self._board.set(entry.checker.resource, str(status), cause)
+                self._board.set(entry.checker.resource, str(status), cause, log=log)
 
         async def look() -> None:
             looking = run(report) if inspect.iscoroutinefunction(run) else self._in_thread(entry, report)

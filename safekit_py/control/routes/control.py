@@ -7,7 +7,7 @@ import asyncio
 from safekit_py.control import schemas
 from safekit_py.control.items import module_item
 from safekit_py.control.routing import Routes
-from safekit_py.errors import NotFoundError, Problem
+from safekit_py.errors import NotFoundError, Problem, StateError
 from safekit_py.model.state import Severity
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.runner import Verb
@@ -20,15 +20,30 @@ def router(agent: Agent) -> Routes:
     routes = Routes(prefix="/api/v1", tags=["control"])
 
     @routes.post("/modules/{name}/{verb}")
-    async def command(name: str, verb: str, wait: bool = False, identity: str | None = None) -> schemas.Done:
-        """start, stop, restart, stopstart, forcestop or wait; with ``wait`` the answer comes when it is done."""
+    async def command(
+        name: str, verb: str, wait: bool = False, identity: str | None = None, drain: float | None = None
+    ) -> schemas.Done:
+        """start, stop, restart, stopstart, forcestop or wait; with ``wait`` the answer comes when it is done.
+
+        A stop with ``drain`` gives new clients to the other servers and waits that many seconds for the rest to leave.
+        """
         if verb not in COMMANDS:
             names = ", ".join(COMMANDS)
             raise NotFoundError(Problem("command.unknown", f"{verb} is no command of a module", f"one of: {names}"))
-        future = await agent.command(name, Verb[verb.upper()], identity)
+        if drain is not None and verb != "stop":
+            raise StateError(Problem("command.no-drain", f"{verb} waits for no clients", "only stop takes drain"))
+        future = await agent.command(name, Verb[verb.upper()], identity, drain)
         if wait:
             await asyncio.shield(future)
         return schemas.Done(done=future.done(), module=module_item(agent.runner(name)))
+
+    @routes.post("/modules/{name}/traffic/{word}")
+    async def traffic(name: str, word: str) -> schemas.Done:
+        """open or close the traffic, as a script of the module does; only with scriptcontrol="on"."""
+        if word not in ("open", "close"):
+            raise NotFoundError(Problem("command.unknown", f"{word} is no word for traffic", "open or close"))
+        await agent.runner(name).deeds.traffic(opened=word == "open")
+        return schemas.Done(done=True, module=module_item(agent.runner(name)))
 
     @routes.post("/shutdown")
     async def shutdown() -> list[schemas.ModuleItem]:

@@ -17,7 +17,7 @@ class TrialRuntime:
         self.calls, self.faults = calls, faults
 
     def __getattr__(self, name):
-        async def call():
+        async def call(*_given, **_named):
             self.calls.append(name)
             fault = self.faults.get(name)
             if isinstance(fault, asyncio.Event):

@@ -107,6 +107,10 @@ def test_defaultprim_names_a_server(name, found):
     assert codes(service=Service("mirror", defaultprim=name)) == found
 
 
+def test_scripts_do_not_control_the_traffic_of_a_mirror():
+    assert codes(vip=Vip(scriptcontrol=True)) == ["config.not-acting"]
+
+
 def test_one_side_of_ipv4_says_that_it_changes_no_source():
     address = VirtualAddr(IPv4Address("10.0.0.50"), "one_side")
     assert codes(vip=Vip((Interface((address,), kind="real"),))) == ["config.not-acting"]

@@ -115,16 +115,13 @@ def test_the_whole_of_vip():
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        vip(attributes='scriptcontrol="on"'),
-    ],
-)
-def test_not_acting_yet_is_a_warning(text):
+def test_what_its_connections_and_scripts_may_do():
+    text = vip('<virtual_addr addr="10.0.0.50" connections="on"/>', attributes='tcpreset="off" scriptcontrol="on"')
     checked = look(text.replace("<loadbalancing_list></loadbalancing_list>", ""))
-    assert checked.config is not None
-    assert [(each.code, each.severity) for each in checked.problems] == [("config.not-acting", "warning")]
+    assert checked.problems == ()
+    found = checked.config.one("vip")
+    assert (found.tcpreset, found.scriptcontrol) == (False, True)
+    assert [each.connections for each in found.interfaces[0].addresses] == [True]
 
 
 def test_the_default_virtual_mac():
