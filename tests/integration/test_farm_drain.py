@@ -1,12 +1,13 @@
 """A planned stop as its clients see it: new connections go elsewhere at once, those that are there may end first."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 
 import pytest
-from support import wait_for
+from support import kill, pids, wait_for
 
 from safekit_py.lab import echo
 
@@ -144,10 +145,13 @@ def test_a_drain_ends_with_its_time_and_what_is_left_is_reset(two):
     with Clients(two) as clients:
         held = clients.ask("check")["servers"]["server2"]
         began = time.monotonic()
-        command = draining(two, "4s")
-        _, err = command.communicate(timeout=40)
-        assert command.returncode == 0, err
+        terminal = ["script", "-qec", f"safekit-py stop {two.name} --drain 4s", "/dev/null"]
+        done = two.farm.lab.run("server2", terminal, capture_output=True, timeout=40)
+        assert done.returncode == 0, done.stdout
         assert time.monotonic() - began > 4
+        assert re.search(rf"\r\x1b\[K{two.name}: {held} connections left, [1-4] s", done.stdout.decode()), (
+            "one line, again and again"
+        )
         assert "the time to leave is over" in two.log("server2")
         found = clients.ask("check")
         assert (found["alive"], found["reset"], found["silent"]) == (COUNT - held, held, 0)
@@ -160,9 +164,16 @@ def test_during_a_drain_a_start_is_refused_and_a_stop_ends_it(two):
         refused = two.farm.cli("server2", "start", two.name, "--wait", check=False)
         assert refused.returncode == 1
         assert "module.draining" in refused.stderr
+        kill(two.farm, "server2", pids(two.farm, "server2", f"safekit_py stop {two.name} --drain"), "INT")
+        _, err = command.communicate(timeout=20)
+        assert f"it goes on; safekit-py stop {two.name} ends the waiting" in err
+        assert two.state("server2") == "UP Transient"
+        again = draining(two, "200s")
+        wait_for(lambda: int(two.reason("server2").split()[-2]) > 100)
         two.farm.cli("server2", "stop", two.name, "--wait")
         assert two.state("server2") == "STOP NotReady"
-        assert command.wait(20) == 0, "a stop is as good as another"
+        again.communicate(timeout=20)
+        assert again.returncode == 0, "a stop is as good as another"
         assert clients.ask("check")["reset"] == held
 
 
@@ -210,6 +221,7 @@ def test_scripts_open_and_close_the_traffic(farm, tmp_path):
             tmp_path / made.name,
             'scriptcontrol="on"',
             start_both=START,
+            prestart='#!/bin/sh\n[ -e "$SAFEUSERVAR/first" ] && exec "$SAFE/safekit" farm open\nexit 0\n',
             start_prim='#!/bin/sh\n[ -e "$SAFEUSERVAR/early" ] && exec "$SAFE/safekit" farm open\nexit 0\n',
         )
         for host in SERVERS[:2]:
@@ -225,14 +237,17 @@ def test_scripts_open_and_close_the_traffic(farm, tmp_path):
             assert farm.lab.run("server2", [*argv, "none", "none", "none"]).returncode == 0
             wait_for(lambda: set(made.shares("server1")) == {"server1"})
             assert clients.ask("check")["alive"] == COUNT, "closed to new clients only"
-        root = farm.lab.root("server2")
-        (root / "var/lib/safekit/modules" / made.name / "early").touch()
+        folder = farm.lab.root("server2") / "var/lib/safekit/modules" / made.name
+        (folder / "early").touch()
         done = farm.cli("server2", "restart", made.name, "--wait", check=False)
-        assert done.returncode == 0, (root / "var/lib/safekit/modules" / made.name / "userlog").read_text()
+        assert done.returncode == 0, (folder / "userlog").read_text()
         assert set(made.shares("server2")) == {"server1", "server2"}
         farm.cli("server2", "stop", made.name, "--wait")
         refused = farm.cli("server2", "farm", "open", made.name, check=False)
         assert "module.stopped" in refused.stderr
+        (folder / "early").rename(folder / "first")
+        farm.cli("server2", "start", made.name, "--wait")
+        assert set(made.shares("server2")) == {"server1", "server2"}
     finally:
         made.remove()
 
