@@ -83,6 +83,16 @@ def step(settings: Settings, state: State, event: Event) -> tuple[State, tuple[C
 
     :return: the new state, and what is to be done, in this order.
     """
+    if not isinstance(event, Tick | Leave) and event.now - state.ticked > 2 * settings.pulse:
+        # After a pause the clock comes first, whatever wakes this server: else it would accuse those whom it did not
+        # listen to.
+        state, first = _tick(settings, state, event.now)
+        state, commands = _take(settings, state, event)
+        return state, (*first, *commands)
+    return _take(settings, state, event)
+
+
+def _take(settings: Settings, state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
     match event:
         case Tick(now):
             return _tick(settings, state, now)
