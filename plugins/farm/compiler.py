@@ -1,4 +1,4 @@
-"""filter.c -> a file of instructions, made once by a short-lived child.
+"""filter.c -> a file of instructions, made by a short-lived child with bcc; most servers never need it (``ready``).
 
 The compiler costs 150 MB that it never gives back, so it runs in a child, ``python -m safekit_py.plugins.farm.compiler
 OUT.json``; the agent reads the file and talks to the kernel itself (``loader``). Files are kept by a hash of everything
@@ -14,12 +14,11 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from safekit_py.api import Problem, SystemProblem
 
-from .bpf import NUMBERS, Map
+from .bpf import Map
 from .compiled import FilterObject
 
 SOURCE = Path(__file__).with_name("filter.c")
@@ -27,12 +26,10 @@ HEADER = SOURCE.with_name("filter.h")
 FUNCTION = "safekit_filter"
 MAPS = ("settings", "gate", "owners", "macs", "peers", "clients", "fragments", "superseded", "scratch", "counters")
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"  # where Debian installs bcc; a plain venv does not look there
-BPFFS = Path("/sys/fs/bpf")
 PATIENCE = 180.0  # seconds for the child, on a machine that is busy with other things
-CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 
 
-def _bcc_folder() -> Path | None:
+def bcc_folder() -> Path | None:
     """Where Debian's bcc is; the registry has an unrelated project of the same name."""
     spec = importlib.util.find_spec("bcc")
     places = list(spec.submodule_search_locations or ()) if spec else []
@@ -42,64 +39,14 @@ def _bcc_folder() -> Path | None:
     return None
 
 
-def _capabilities() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
-
-
-def requirements(cache: Path | None = None, bpffs: Path = BPFFS) -> list[Problem]:
-    """What this server lacks for the filter; empty when all is there. Cheap, and changes nothing.
-
-    :param cache: where compiled filters are kept: with one there, no compiler is needed.
-    :param bpffs: where the BPF file system must be mounted.
-    """
-    return list(_missing(cache, bpffs))
-
-
-def _missing(cache: Path | None, bpffs: Path) -> Iterator[Problem]:
-    release = os.uname().release
-    if platform.system() != "Linux" or platform.machine() not in NUMBERS:
-        yield Problem(
-            "filter.machine",
-            f"the filter knows no {platform.system()} on {platform.machine()}",
-            "use one of: " + ", ".join(NUMBERS),
-        )
-        return
-    held = _capabilities()
-    if not held >> CAP_SYS_ADMIN & 1 and not (held >> CAP_BPF & 1 and held >> CAP_PERFMON & 1):
-        yield Problem(
-            "filter.no-cap-bpf",
-            "this process may not load programs into the kernel",
-            "run the agent as root, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
-        )
-    if not held >> CAP_NET_ADMIN & 1:
-        yield Problem(
-            "filter.no-cap-net-admin",
-            "this process may not change network devices",
-            "run the agent as root, or give it CAP_NET_ADMIN",
-        )
-    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    if [str(bpffs), "bpf"] not in mounts:
-        yield Problem("filter.no-bpffs", f"no BPF file system is mounted at {bpffs}", f"mount -t bpf bpf {bpffs}")
-    if cache is not None and object_path(cache).exists():
-        return
-    if _bcc_folder() is None:
-        yield Problem("filter.no-bcc", "the filter's compiler, bcc, is not installed", "apt-get install python3-bpfcc")
-    headers = Path(os.environ.get("BCC_KERNEL_SOURCE", f"/lib/modules/{release}/build"))
-    if not headers.is_dir() and not any(Path("/sys/kernel").glob("kheaders.tar.xz")):
-        package = "linux-headers-amd64" if platform.machine() == "x86_64" else f"linux-headers-{release}"
-        yield Problem(
-            "filter.no-headers",
-            f"the kernel's headers are not in {headers}",
-            f"apt-get install linux-headers-{release}, or {package} and a reboot",
-        )
+def sources() -> str:
+    """The hash of what the filter is compiled from, for comparing."""
+    return hashlib.sha256(SOURCE.read_bytes() + b"|" + HEADER.read_bytes()).hexdigest()
 
 
 def object_path(cache: Path) -> Path:
     """The file for this source, compiler, machine and kernel."""
-    folder = _bcc_folder()
+    folder = bcc_folder()
     version = folder / "version.py" if folder else None
     parts = (
         SOURCE.read_bytes(),
@@ -111,30 +58,37 @@ def object_path(cache: Path) -> Path:
     return cache / f"filter-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.json"
 
 
-def object_for(cache: Path) -> FilterObject:
+def cached(cache: Path) -> FilterObject | None:
+    """What was compiled on this server before, for this kernel and these sources."""
+    return read(object_path(cache))
+
+
+def object_for(cache: Path, *, anew: bool = False) -> FilterObject:
     """The compiled filter, from the cache or compiled now; several agents at once compile once.
 
+    :param anew: compile also when the cache has it.
     :raises SystemProblem: it cannot be compiled here, with the compiler's last words.
     """
     cache.mkdir(parents=True, exist_ok=True)
     path = object_path(cache)
     with (cache / "filter.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (known := _read(path)) is not None:
+        if not anew and (known := read(path)) is not None:
             return known
         _compile_in_child(path)
-    if (fresh := _read(path)) is None:
+    if (fresh := read(path)) is None:
         raise SystemProblem(
             Problem("filter.compile", f"the compiler left no filter in {path}", "see whether the disk is full")
         )
     return fresh
 
 
-def _read(path: Path) -> FilterObject | None:
+def read(path: Path) -> FilterObject | None:
+    """The filter in a file; None when there is none, or it is damaged."""
     try:
         return FilterObject.from_json(path.read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # a damaged file is compiled anew
+        return None
 
 
 def _compile_in_child(path: Path) -> None:
@@ -173,14 +127,14 @@ def _compile_in_child(path: Path) -> None:
 
 def compile_to(out: Path) -> None:
     """Compile, let the kernel's verifier have its say, and write the file in one piece; runs in the child."""
-    if (folder := _bcc_folder()) is not None and str(folder.parent) not in sys.path:
+    if (folder := bcc_folder()) is not None and str(folder.parent) not in sys.path:
         sys.path.append(str(folder.parent))
     from bcc import BPF  # noqa: PLC0415 - 150 MB that only the child may cost
 
     program = BPF(src_file=str(SOURCE), cflags=[f"-I{SOURCE.parent}"])
     program.load_func(FUNCTION, BPF.SCHED_CLS)
     layouts = {program[name].map_fd: Map.from_fd(program[name].map_fd).layout for name in MAPS}
-    text = FilterObject.from_dump(program.dump_func(FUNCTION), layouts).to_json()
+    text = FilterObject.from_dump(program.dump_func(FUNCTION), layouts, sources(), platform.machine()).to_json()
     staged = out.with_suffix(f".{os.getpid()}")
     with staged.open("w", encoding="ascii") as file:
         file.write(text)

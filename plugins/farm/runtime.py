@@ -13,7 +13,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from safekit_py.api import (
@@ -37,7 +36,7 @@ from safekit_py.api import (
 
 from ..vip import connections
 from ..vip.model import Vip
-from . import compiler, placing
+from . import needs, placing, ready
 from .announcer import Announcer, Change, Client
 from .door import Door
 from .hashing import bucket_of
@@ -48,14 +47,8 @@ from .model import Farm
 from .placing import Device, Place
 
 FIRST_PORT, PORTS_EACH = 4803, 3
-CACHE = "SAFEKIT_FILTER_CACHE"  # environment: where compiled filters are kept, for several agents on one machine
 MAC = 6  # bytes
 EXACT_BELOW = 100_000_000  # ns: of shorter leases the ticks that the coarse clock may lag are too large a part
-
-
-def cache_folder(context: ModuleContext) -> Path:
-    """Where compiled filters are kept."""
-    return Path(os.environ.get(CACHE) or context.paths.var / "filter-cache")
 
 
 class FarmRuntime:
@@ -68,7 +61,7 @@ class FarmRuntime:
         self._farm = farm
         self._vip: Vip = context.config.one("vip") or Vip()
         self._me = context.cluster.nodes.index(context.node)
-        self._pin = compiler.BPFFS / "safekit" / context.name
+        self._pin = needs.BPFFS / "safekit" / context.name
         self._place = Place(
             context.name, context.paths.module_var(context.name), context.paths.var / "farm", self._pin / "program"
         )
@@ -117,9 +110,9 @@ class FarmRuntime:
     async def prepare(self) -> None:
         """Load a shut filter, put it and the addresses in place, join the group with no power."""
         self._loop = asyncio.get_running_loop()
-        compiled = await asyncio.to_thread(compiler.object_for, cache_folder(self._context))
         exact = self._settings().lease < EXACT_BELOW
-        loaded = await asyncio.to_thread(Filter.load, compiled, self._pin, len(self._powers), exact=exact)
+        cache = ready.cache_folder(self._context.paths)
+        loaded, origin = await asyncio.to_thread(ready.load, cache, self._pin, len(self._powers), exact=exact)
         slots = [(a.addr, slot) for slot, i in enumerate(self._vip.interfaces) for a in i.addresses]
         vmacs = {slot: i.vmac for slot, i in enumerate(self._vip.interfaces) if i.vmac}
         try:
@@ -139,6 +132,7 @@ class FarmRuntime:
         self._door = Door(self._pulse, self._group, self._powers, self._has_share)
         self._holding = self._make_holding()
         self._holding.begin()
+        self._context.log(Severity.INFO, f"the filter is in the kernel, {origin}")
         self._context.log(Severity.INFO, f"addresses are in place on {_names(devices)}; traffic is shut")
         if self._vip.scriptcontrol and self._wished:
             await self._let_in()

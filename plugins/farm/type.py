@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseThread, State
 
 from ..vip.model import Vip
-from . import check_vip, compiler
+from . import check_vip, needs
 from .model import Farm
 from .runtime import FarmRuntime
 
@@ -66,7 +66,7 @@ class FarmType:
 
     def requirements(self, config: ModuleConfig) -> Iterable[Problem]:
         """What the kernel filter needs of this server."""
-        return compiler.requirements()
+        return needs.requirements()
 
     def runtime(self, context: ModuleContext) -> FarmRuntime:
         """One farm module at work."""

@@ -34,6 +34,7 @@ COMMANDS = {
     **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",
     "cluster": "cluster",
+    "farm": "farm",
     "lab": "lab",
     "plugins": "plugins",
     "witness": "witness",

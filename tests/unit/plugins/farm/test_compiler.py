@@ -1,43 +1,14 @@
-"""Compiling once, and saying what is missing."""
+"""Compiling once."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 from safekit_py.plugins.farm import compiler
 from safekit_py.plugins.farm.compiler import MAPS
 
 from safekit_py.api import SystemProblem
-
-
-def codes(problems):
-    return {problem.code for problem in problems}
-
-
-def test_every_missing_thing_has_its_own_problem_and_remedy(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "_bcc_folder", lambda: None)
-    monkeypatch.setattr(compiler, "_capabilities", lambda: 0)
-    monkeypatch.setenv("BCC_KERNEL_SOURCE", str(tmp_path / "none"))
-    found = compiler.requirements(bpffs=tmp_path)
-    assert codes(found) >= {"filter.no-bcc", "filter.no-cap-bpf", "filter.no-cap-net-admin", "filter.no-bpffs"}
-    if not Path("/sys/kernel/kheaders.tar.xz").exists():
-        assert "filter.no-headers" in codes(found)
-    assert all(problem.remedy for problem in found)
-    assert "python3-bpfcc" in str(found)
-    assert f"mount -t bpf bpf {tmp_path}" in str(found)
-
-
-def test_with_a_compiled_filter_at_hand_no_compiler_is_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setenv("BCC_KERNEL_SOURCE", str(tmp_path / "none"))
-    compiler.object_path(tmp_path).touch()
-    assert not codes(compiler.requirements(tmp_path)) & {"filter.no-bcc", "filter.no-headers"}
-
-
-@pytest.mark.lab
-def test_nothing_is_missing_where_the_filter_is_compiled(bpffs):
-    assert compiler.requirements(bpffs=bpffs) == []
 
 
 @pytest.mark.lab
