@@ -34,7 +34,6 @@ COMMANDS = {
     **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",
     "cluster": "cluster",
-    "farm": "farm",
     "lab": "lab",
     "plugins": "plugins",
     "witness": "witness",
