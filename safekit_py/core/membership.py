@@ -119,7 +119,7 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     late = now - state.ticked - settings.pulse
     notes: tuple[Command, ...] = ()
     if late > settings.pulse:
-        state = _forgive(state, late, now)
+        state = _forgive(settings, state, late, now)
         if now - state.ticked > settings.lease and state.peers:
             # Also when it was in doubt already: an answer from before this absence proves nothing.
             state = replace(state, doubt=state.beat + 1, doubted_at=now)
@@ -139,8 +139,13 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     return state, tuple(out)
 
 
-def _forgive(state: State, late: int, now: int) -> State:
-    """A tick came late: this server heard nothing because it did not listen. Nobody is accused for that time."""
+def _forgive(settings: Settings, state: State, late: int, now: int) -> State:
+    """A tick came late: this server heard nothing because it did not listen. Nobody is accused for that time.
+
+    Nor is anybody who was alive before it accused now: what has come meanwhile is read only after this tick.
+    """
+    alive = set(living(settings, state, state.ticked))
+    latest = now + settings.pulse - min(settings.lost_after, settings.coordinator_lost_after)
 
     def later(time: int) -> int:
         return time if time == NEVER else min(time + late, now)
@@ -148,7 +153,7 @@ def _forgive(state: State, late: int, now: int) -> State:
     peers = {
         server: replace(
             peer,
-            alive_at=later(peer.alive_at),
+            alive_at=max(later(peer.alive_at), latest) if server in alive else later(peer.alive_at),
             direct_at=later(peer.direct_at),
             linked_at=later(peer.linked_at),
             behind_at=later(peer.behind_at),
