@@ -673,7 +673,7 @@ static __always_inline int read_v6(struct __sk_buff *skb, struct settings_t *set
     if (bpf_skb_load_bytes(skb, ETHER, &ip, sizeof(ip)) || ip.head[0] >> 4 != 6)
         return ACT_UNSPEC;
     flow->vip = vip6_of(set, ip.to);
-    if (!flow->vip && (*(u8 *)ip.to != 0xff || ip.next != IS_ICMP6))
+    if (!flow->vip && ip.next != IS_ICMP6)
         return ACT_UNSPEC;
     if (ip.next == IS_ICMP6) {
         action = discovered(skb, set, now, &ip, flow->vip);

@@ -142,17 +142,23 @@ class Filter:
         peers = {peer_key(slot, mac) for (slot, _), mac in macs.items()}
         with self._lock:
             inactive = 0 if self._gate & GATE_ACTIVE else 1
-            # A MAC must be known before a table sends frames there, and as long as one did.
-            for key in peers - self._peers:
-                self._maps["peers"].update(key, bytes(4))
+            # A MAC stays known when its server has left: by an old table that one may still send frames on, and they
+            # must not be taken for a client's, or a second server would send them on again.
+            self._know(peers)
             self._maps["macs"].update(struct.pack("=i", inactive), coded)
             for group in range(self._groups):
                 table = tables[group] if group < len(tables) else NOBODYS
                 self._maps["owners"].update(struct.pack("=i", group * 2 + inactive), table)
             self._set_gate(self._gate ^ GATE_ACTIVE)
+
+    def _know(self, peers: set[bytes]) -> None:
+        if len(self._peers | peers) > self._maps["peers"].layout.entries:
             for key in self._peers - peers:
                 self._maps["peers"].delete(key)
-            self._peers = peers
+            self._peers = set()
+        for key in peers - self._peers:
+            self._maps["peers"].update(key, bytes(4))
+        self._peers |= peers
 
     def set_open(self, opened: bool) -> None:
         """Take traffic, or none: closed, the filter still forwards what is another's."""

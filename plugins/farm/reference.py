@@ -212,7 +212,7 @@ class _Judge:
     def ip(self, packet: bytes, source: Ip, destination: Ip) -> Decision:
         state = self._state
         found = discovery(packet) if source.version == 6 else None
-        if found and (destination in state.vips or destination.is_multicast):
+        if found:
             slot = state.vips.get(found.target)
             if slot is not None:
                 if self._is_foreign(slot):
@@ -220,7 +220,7 @@ class _Judge:
                 if found.advertisement:
                     return Decision("announced")
                 return self._solicited(source, found.target, slot, found.mac)
-            if found.advertisement:
+            if found.advertisement and destination in state.vips:
                 return PASSED
         slot = state.vips.get(destination)
         if slot is None or self._is_foreign(slot):
