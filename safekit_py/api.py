@@ -1,6 +1,6 @@
 """All that a plugin may import from safekit_py."""
 
-from safekit_py.core.buckets import BUCKETS, NOBODY
+from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import Settings, View
 from safekit_py.core.membership import owner_entries
 from safekit_py.core.trail import admitted
@@ -80,6 +80,7 @@ __all__ = [
     "StateError",
     "Status",
     "SystemProblem",
+    "Table",
     "User",
     "View",
     "admitted",

@@ -11,16 +11,17 @@ import hmac
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from safekit_py.api import (
-    BUCKETS,
     Callbacks,
     GroupTransport,
     LanAddresses,
     ModuleContext,
+    NotFoundError,
     Problem,
     PulseThread,
     SafekitError,
@@ -40,10 +41,12 @@ from . import needs, placing, ready
 from .announcer import Announcer, Change, Client
 from .door import Door
 from .hashing import bucket_of
+from .history import History
 from .holding import Holding, Places
-from .layout import Configuration, KernelRule
+from .layout import SLICES, Configuration, KernelRule
 from .loader import Filter, unpin
 from .model import Farm
+from .picture import Asked, Picture, shown, traced
 from .placing import Device, Place
 
 FIRST_PORT, PORTS_EACH = 4803, 3
@@ -74,6 +77,8 @@ class FarmRuntime:
         self.macs: dict[int, frozenset[bytes]] = {}  # by server, as it last told them; those that left keep theirs
         self.vmacs = frozenset(i.vmac for i in self._vip.interfaces if i.vmac)
         self._owning = False
+        self._history = History()
+        self._devices: list[Device] = []
         self._owned: dict[int, int] = {}  # by group, what this server owns now, as ``admitted`` tells it
         self._wished = False  # scripts have asked for traffic; it counts with scriptcontrol="on"
         self._door: Door | None = None
@@ -122,7 +127,7 @@ class FarmRuntime:
             loaded.close()
             raise SystemProblem(Problem("farm.too-many", str(error), "split the module into two")) from error
         self._filter = loaded
-        devices = await placing.up(self._place, self._vip.interfaces, self._context.log)
+        self._devices = devices = await placing.up(self._place, self._vip.interfaces, self._context.log)
         self._announcer = Announcer(
             list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
         )
@@ -248,6 +253,7 @@ class FarmRuntime:
             await asyncio.to_thread(self._pulse.remove, self._group)
         self._group, self._view, self._owning, self._announcer = None, None, False, None
         self._door, self._holding, self._wished = None, None, False
+        self._history, self._devices = History(), []
         self._owned.clear()
         await placing.down(self._place)
         if self._filter is not None:
@@ -292,6 +298,7 @@ class FarmRuntime:
         if self._group is None:
             return
         old, self._view, self._owning = self._view, view, owning
+        self._history.note(view, time.monotonic())
         for member in view.members:
             if told := frozenset(member.info[at : at + MAC] for at in range(0, len(member.info), MAC)):
                 self.macs[member.server] = told
@@ -301,9 +308,10 @@ class FarmRuntime:
             self._holding.seen(view, owning=owning)
         if old is None or old.number != view.number:
             self._context.log(Severity.INFO, f"view {view.number.epoch}: {self._named(view.cause)}")
+        picture = self._picture()
         for index, group in enumerate(self._vip.groups):
             self._context.set_resource(
-                f"farm.{group.name}", f"{self._share(index, self._me):.1f}%", self._named(view.cause)
+                f"farm.{group.name}", f"{picture.share(index, self._me):.1f}%", self._named(view.cause)
             )
         if self._announcer is not None and (arp := self._arp_group) is not None:
             had = {m.server for m in old.members if m.powers[arp]} if old else set()
@@ -314,14 +322,6 @@ class FarmRuntime:
     def _has_share(self) -> bool:
         view = self._view
         return view is not None and self._owning and any(m.server == self._me and any(m.powers) for m in view.members)
-
-    def _share(self, group: int, server: int) -> float:
-        """Percent of a group's buckets that a server owns in the present view."""
-        if self._view is None or group >= len(self._view.tables):
-            return 0.0
-        if server == self._me and not self._owning:
-            return 0.0
-        return self._view.tables[group].counts().get(server, 0) / BUCKETS * 100
 
     def _my_clients(self) -> list[Client]:
         """The clients that have asked for an address and whose bucket is this server's."""
@@ -340,38 +340,30 @@ class FarmRuntime:
         nodes = self._context.cluster.nodes
         return re.sub(r"\b(join|lost|power|settled) (\d+)", lambda m: f"{m[1]} {nodes[int(m[2])]}", text)
 
+    def _picture(self) -> Picture:
+        return Picture(
+            tuple(self._context.cluster.nodes),
+            self._me,
+            self._seed,
+            self._vip,
+            self._arp_group,
+            self._view,
+            self._owning,
+            self._group.snapshot() if self._group else {},
+            self._history,
+            time.monotonic(),
+        )
+
     def report(self) -> Mapping[str, Any]:
         """What ``status`` shows."""
-        nodes, view = self._context.cluster.nodes, self._view
-        snapshot = self._group.snapshot() if self._group else {}
-        powers = {m.server: m.powers for m in view.members} if view else {}
-        alive = {*snapshot.get("alive", ()), self._me} if snapshot else set()
-        members = [
-            {
-                "name": name,
-                "state": _state(powers.get(number), number in alive),
-                "shares": [round(self._share(g, number), 2) for g in range(len(self._vip.groups))],
-            }
-            for number, name in enumerate(nodes)
-        ]
-        return {
-            "view": view.number.epoch if view else 0,
-            "cause": self._named(view.cause) if view else "",
-            "groups": [group.name for group in self._vip.groups],
-            "members": members if view else [],
-            "moved": sum(n for trail in view.trails for n, holders in trail.runs if holders) if view else 0,
-            "servers": {name: "alive" if number in alive else "lost" for number, name in enumerate(nodes)}
-            if alive
-            else {},
-            "coordinator": nodes[snapshot["coordinator"]] if snapshot.get("coordinator") is not None else "",
+        picture = self._picture()
+        return picture.report(self._named) | {
             "port": self.port,
             "ports": [
                 {"port": self.port, "protocol": "udp", "purpose": "heartbeats between the servers"},
                 {"port": self.port + 1, "protocol": "udp", "purpose": "a new view of the farm has come"},
             ],
             "packets": self._packets(),
-            "rejected": snapshot.get("rejected", {}),
-            "lans": snapshot.get("heard", {}),
         }
 
     def _packets(self) -> dict[str, int]:
@@ -382,12 +374,24 @@ class FarmRuntime:
                 found[verdict] = found.get(verdict, 0) + count
         return found
 
-
-def _state(powers: tuple[int, ...] | None, alive: bool) -> str:
-    """One word for a server; ``left out`` is alive, but some member does not hear it."""
-    if powers is None:
-        return "left out" if alive else "lost"
-    return "member" if any(powers) else "shut"
+    def explain(self, what: str, words: tuple[str, ...]) -> Mapping[str, Any]:
+        """``show``, ``trace`` or ``place``, for the commands ``farm show``, ``farm trace`` and ``farm doctor``."""
+        picture, loaded = self._picture(), self._filter
+        if what == "show":
+            return shown(picture, loaded.counters() if loaded else {}, self._named)
+        if what == "trace":
+            slices = loaded.slices if loaded else lambda _: [{}] * SLICES
+            return traced(picture, Asked.of(words), slices, self._named)
+        if what == "place":
+            return {
+                "devices": [
+                    {"name": device.name, "kind": interface.kind, "vmac": (interface.vmac or b"").hex(":")}
+                    for interface, device in zip(self._vip.interfaces, self._devices, strict=False)
+                ],
+                "lease": self._settings().lease / 1e9,
+                "lans": list(self._farm.lans),
+            }
+        raise NotFoundError(Problem("command.unknown", f"a farm tells no {what}", "show, trace or place"))
 
 
 def _names(devices: list[Device]) -> str:

@@ -111,8 +111,11 @@ def _complete_module(ctx: click.Context, _param: click.Parameter, incomplete: st
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name.startswith(incomplete) and p.name[0] != ".")
 
 
-def module_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``-m NAME`` or the name as argument; within a module's script, that module."""
+def module_option(function: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
+    """``-m NAME`` or the name as argument; within a module's script, that module.
+
+    :param required: otherwise the command gets None when none is named.
+    """
 
     @click.argument("name", required=False, shell_complete=_complete_module)
     @click.option("-m", "--module", "module", metavar="NAME", help="The module.", shell_complete=_complete_module)
@@ -121,9 +124,9 @@ def module_option(function: Callable[..., Any]) -> Callable[..., Any]:
         if name and module and name != module:
             raise click.UsageError(f"two modules are named: {module} and {name}")
         chosen = module or name or os.environ.get("SAFEMODULE")
-        if not chosen:
+        if not chosen and required:
             raise click.UsageError("name the module: as an argument, or with -m NAME")
-        return function(*args, module=chosen, **kwargs)
+        return function(*args, module=chosen or None, **kwargs)
 
     return wrapper
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from safekit_py.cli import farmbuild
+from safekit_py.cli import farmbuild, farmlook
 from safekit_py.cli.common import Command, Group, Session, emit, json_option, module_option
 
 SAFEKITS = {"all": True, "none": False}
@@ -44,7 +44,8 @@ def close(session: Session, module: str, as_json: bool) -> None:
     _set(session, module, opened=False, as_json=as_json)
 
 
-farm.add_command(farmbuild.build)
+for each in (farmlook.show, farmlook.trace, farmlook.doctor, farmbuild.build):
+    farm.add_command(each)
 
 
 @click.command("saferpc_send", cls=Command, hidden=True)

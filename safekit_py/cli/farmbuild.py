@@ -1,4 +1,4 @@
-"""``safekit-py farm build``: the kernel filter compiled on this server, for a kernel that refuses the one that ships."""
+"""``safekit-py farm build``: the kernel filter compiled here, for a kernel that refuses the one that ships."""
 
 from __future__ import annotations
 

@@ -143,7 +143,10 @@ class ModuleContext:
 
 
 class ModuleRuntime(Protocol):
-    """One module of a type at work on this server. The engine calls these in the order of the automaton."""
+    """One module of a type at work on this server. The engine calls these in the order of the automaton.
+
+    It may have a function ``explain(what, words)`` besides: plain values about itself for commands of its type.
+    """
 
     async def recover(self) -> None:
         """Remove what an earlier run that was killed left in the kernel. Called before anything else."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from safekit_py.errors import Problem, SafekitError
+from safekit_py.errors import Problem, SafekitError, StateError
 from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.plugin import (
     Action,
@@ -169,6 +169,23 @@ class ShieldedRuntime:
     async def release(self) -> None:
         """See there."""
         await self._run("release", self._given.release)
+
+    def explain(self, what: str, words: tuple[str, ...]) -> Mapping[str, Any]:
+        """What it tells about itself.
+
+        :raises SafekitError: it has nothing to tell, or not this.
+        """
+        part = f"explain of the module type {self._kind}"
+        tells = getattr(self._given, "explain", None)
+        if tells is None:
+            text = f"a module of the type {self._kind} tells nothing but its status"
+            raise StateError(Problem("module.tells-nothing", text, "safekit-py status NAME"))
+        try:
+            return dict(self._shield.call(part, tells, what, words))
+        except SafekitError:
+            raise
+        except Exception as error:
+            raise SafekitError(self._shield.problem(part, error)) from error
 
     def report(self) -> Mapping[str, Any]:
         """What it shows; a fault shows instead of it."""

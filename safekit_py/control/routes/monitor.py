@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated, Any
 
 from safekit_py.control import schemas
 from safekit_py.control.items import broken_item, items, module_item
-from safekit_py.control.routing import Routes
+from safekit_py.control.routing import Query, Routes
 from safekit_py.runtime import identity
 from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.shield import ShieldedRuntime
 
 
 def router(agent: Agent) -> Routes:
@@ -36,6 +38,15 @@ def router(agent: Agent) -> Routes:
     async def module_ids() -> dict[str, int]:
         """The number of every installed module."""
         return {name: identity.module_id(agent.paths, name) for name in sorted({*agent.runners, *agent.broken})}
+
+    @routes.get("/modules/{name}/explain/{what}")
+    async def explain(
+        name: str, what: str, words: Annotated[list[str] | None, Query(alias="word")] = None
+    ) -> dict[str, Any]:
+        """What only a module of its type can tell, as a farm ``show`` and ``trace``."""
+        runtime = agent.runner(name).runtime
+        assert isinstance(runtime, ShieldedRuntime), "the engine makes no other"
+        return dict(runtime.explain(what, tuple(words or ())))
 
     @routes.get("/modules/{name}/ports")
     async def ports(name: str) -> list[schemas.PortItem]:

@@ -207,6 +207,9 @@ class Hanging:
     def report(self):
         time.sleep(60)
 
+    def explain(self, what, words):
+        time.sleep(60)
+
 
 async def act(manager):
     await manager.actions()["hanging"].run(None, "x")
@@ -220,6 +223,7 @@ PARTS = {
     "safekit_event": lambda manager: manager.event(None),
     "check of the module type": lambda manager: manager.module_types()["hanging"].check(None, None),
     "report of the module type": lambda manager: manager.module_types()["hanging"].runtime(None).report(),
+    "explain of the module type": lambda manager: manager.module_types()["hanging"].runtime(None).explain("x", ()),
     "the checker type": lambda manager: manager.checkers()["hanging"].create(None),
     "the action": act,
     "prepare of the module type": prepare,
