@@ -193,8 +193,8 @@ class GroupTransport:
         """A pulse is due, or somebody's time is over: read what has arrived, then let the core decide.
 
         Sockets are read here and not when a datagram arrives, unless the pulse is short: waking up costs more than all
-        else that is done. Who has a view to tell rings. After a pause the clock comes first: the core must know of it before it reads what has
-        queued up meanwhile.
+        else that is done. Who has a view to tell rings. After a pause the clock comes first: the core must know of it
+        before it reads what has queued up meanwhile.
         """
         if now < self._beat:
             self._read_all()
