@@ -43,5 +43,5 @@ def test_what_it_refuses_is_no_fault(told):
 
 
 def test_a_fault_names_the_plugin(told):
-    with pytest.raises(SafekitError, match="good.*ZeroDivisionError"):
+    with pytest.raises(SafekitError, match=r"good.*ZeroDivisionError"):
         told(Telling(), "show")
