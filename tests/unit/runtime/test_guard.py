@@ -219,11 +219,16 @@ async def prepare(manager):
     await manager.module_types()["hanging"].runtime(None).prepare()
 
 
+def explain(manager):
+    with contextlib.suppress(SafekitError):
+        manager.module_types()["hanging"].runtime(None).explain("x", ())
+
+
 PARTS = {
     "safekit_event": lambda manager: manager.event(None),
     "check of the module type": lambda manager: manager.module_types()["hanging"].check(None, None),
     "report of the module type": lambda manager: manager.module_types()["hanging"].runtime(None).report(),
-    "explain of the module type": lambda manager: manager.module_types()["hanging"].runtime(None).explain("x", ()),
+    "explain of the module type": explain,
     "the checker type": lambda manager: manager.checkers()["hanging"].create(None),
     "the action": act,
     "prepare of the module type": prepare,
