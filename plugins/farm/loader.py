@@ -45,7 +45,6 @@ from .layout import (
 PROGRAM = "program"
 LAG = 2  # ticks by which the lease ends sooner: the kernel's count of ticks may be late
 ZERO = bytes(4)
-NOBODYS = NO_ENTRY * BUCKETS
 
 
 class Filter:
@@ -82,7 +81,7 @@ class Filter:
                 maps[layout.name] = bpf.Map.create(fitting)
             maps["gate"].update(ZERO, struct.pack("=Q", GATE_EXACT if exact else 0))
             for index in range(2 * groups):
-                maps["owners"].update(struct.pack("=i", index), NOBODYS)
+                maps["owners"].update(struct.pack("=i", index), NO_ENTRY * BUCKETS)
             code = compiled.linked({name: each.fd for name, each in maps.items()})
             program = bpf.load_program(code, "safekit_filter", LICENCE)
             for name, each in maps.items():
@@ -147,7 +146,7 @@ class Filter:
             self._know(peers)
             self._maps["macs"].update(struct.pack("=i", inactive), coded)
             for group in range(self._groups):
-                table = tables[group] if group < len(tables) else NOBODYS
+                table = tables[group] if group < len(tables) else NO_ENTRY * BUCKETS
                 self._maps["owners"].update(struct.pack("=i", group * 2 + inactive), table)
             self._set_gate(self._gate ^ GATE_ACTIVE)
 

@@ -18,7 +18,6 @@ from typing import BinaryIO
 import safekit_py
 from safekit_py.bundle import disk
 from safekit_py.bundle.archive import MAX_BYTES, Folder, Source, opened, verify
-from safekit_py.bundle.fill import fill
 from safekit_py.bundle.names import USERCONFIG, reject
 from safekit_py.config.checked import Checked, Macro
 from safekit_py.errors import ConfigError, NotFoundError, Problem
@@ -107,6 +106,8 @@ def stage(source: Path | BinaryIO, name: str, paths: Paths, macros: Mapping[str,
     """
     check_name(name)
     with opened(source) as archive:
+        from safekit_py.bundle.fill import fill  # noqa: PLC0415 - the agent seldom installs, and need not have its parser
+
         userconfig = fill(verify(archive), macros)
         checked = check(userconfig, USERCONFIG, {})
         if checked.config is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import fcntl
 import logging
 import os
@@ -15,6 +17,8 @@ from safekit_py.errors import Problem, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.notify import notify
+
+ARENA_MAX = -8  # of mallopt(3)
 
 
 def _only_one(paths: Paths) -> IO[str]:
@@ -34,6 +38,12 @@ def _only_one(paths: Paths) -> IO[str]:
             Problem("agent.running", f"an agent runs already for {paths.root}", "safekit-py status shows what it does")
         ) from None
     return lock
+
+
+def _one_heap() -> None:
+    """Keep the C library from giving each thread a heap of its own: ours seldom run at once, and each costs 0.3 MB."""
+    with contextlib.suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
 
 
 async def _main(paths: Paths) -> None:
@@ -56,6 +66,7 @@ async def _main(paths: Paths) -> None:
 
 def run(paths: Paths, *, verbose: bool = False) -> None:
     """Run until told to stop."""
+    _one_heap()
     level = logging.DEBUG if verbose else logging.INFO
     # systemd and its journal add the time themselves.
     form = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from safekit_py.errors import SafekitError
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.plugin import Action, CheckerType
 from safekit_py.runtime import guard, plugins
