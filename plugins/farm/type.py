@@ -13,6 +13,9 @@ from .model import Farm
 from .runtime import FarmRuntime
 
 
+MAX_SERVERS = 64  # of which the heartbeats can speak
+
+
 class FarmType:
     """All servers run the application; a kernel filter shares the clients among them."""
 
@@ -36,6 +39,9 @@ class FarmType:
             return
         if cluster is None:
             return
+        if len(cluster.nodes) > MAX_SERVERS:
+            text = f"a farm has at most {MAX_SERVERS} servers, and cluster.xml names {len(cluster.nodes)}"
+            yield Problem("farm.too-many", text, "make clusters of fewer servers")
         names = [lan.name for lan in cluster.lans]
         for lan in farm.lans:
             if lan not in names:
