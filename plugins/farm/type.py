@@ -12,7 +12,6 @@ from . import check_vip, needs
 from .model import Farm
 from .runtime import FarmRuntime
 
-
 MAX_SERVERS = 64  # of which the heartbeats can speak
 
 
