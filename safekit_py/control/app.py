@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from safekit_py.control import routes
+from safekit_py.control.access import Access, Role, demand
 from safekit_py.control.audit import Audit
 from safekit_py.control.binding import Binding
 from safekit_py.control.plain import encoded
@@ -39,7 +40,7 @@ def create(agent: Agent) -> Starlette:
     served = [_route(each) for part in routes.ALL for each in part.router(agent).operations]
     app = Starlette(
         routes=[*served, plugins.brought(agent), Route("/openapi.json", _document)],
-        middleware=[Middleware(Audit, log=log)],
+        middleware=[Middleware(Access), Middleware(Audit, log=log)],
         exception_handlers={SafekitError: handler, HTTPException: refused},
     )
     app.state.commands = log
@@ -50,14 +51,16 @@ def _route(operation: Operation) -> Route:
     binding = Binding(operation.endpoint)
 
     async def answer(request: Request) -> Response:
+        demand(request.state.caller, operation.role)
         found = await operation.endpoint(**await binding.arguments(request))
         return found if isinstance(found, Response) else Response(encoded(found), operation.status, media_type=JSON)
 
     return Route(operation.path, answer, methods=[operation.method])
 
 
-async def _document(_: Request) -> Response:
+async def _document(request: Request) -> Response:
     """The OpenAPI document, by a child: what makes it is larger than the agent."""
+    demand(request.state.caller, Role.MONITOR)
     done = await asyncio.to_thread(
         subprocess.run, DOCUMENT, capture_output=True, check=False, timeout=DOCUMENT_LIMIT, stdin=subprocess.DEVNULL
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from safekit_py.control.access import Caller
 from safekit_py.runtime.commandlog import CommandLog, Peer, now, who
 
 FAILED = 400  # from this status of HTTP on
@@ -107,7 +108,10 @@ class Audit:
         if not command:
             await self._app(scope, receive, send)
             return
-        caller = await asyncio.to_thread(who, note.peer)
+        caller = dict(await asyncio.to_thread(who, note.peer))
+        acting: Caller = state.get("caller", Caller())
+        if acting.name:  # root's process speaks for somebody
+            caller |= {"user": acting.name, "uid": -1, "program": acting.via}
         number = self._log.begin(now(command, module=module, arguments=arguments, identity=identity, **caller))
         answer = _Answer(send)
         try:

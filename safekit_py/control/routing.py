@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from safekit_py.control.access import Role
+
 Endpoint = Callable[..., Awaitable[Any]]
 Declared = TypeVar("Declared", bound=Endpoint)
 
@@ -34,6 +36,7 @@ class Operation:
     """One method of one path.
 
     :param status: of the answer when all is well.
+    :param role: the least that a caller needs.
     """
 
     method: str
@@ -41,6 +44,7 @@ class Operation:
     endpoint: Endpoint
     status: int
     tags: tuple[str, ...]
+    role: Role
 
 
 class Routes:
@@ -48,19 +52,22 @@ class Routes:
 
     :param prefix: of all their paths.
     :param tags: by which the OpenAPI document groups them.
+    :param changes: the least role for an operation that does more than look.
+    :param looks: the least role for one that only looks.
     """
 
-    def __init__(self, prefix: str, tags: list[str]) -> None:
+    def __init__(self, prefix: str, tags: list[str], *, changes: Role, looks: Role = Role.MONITOR) -> None:
         self._prefix, self._tags = prefix, tuple(tags)
+        self._changes, self._looks = changes, looks
         self.operations: list[Operation] = []
 
-    def get(self, path: str) -> Callable[[Declared], Declared]:
-        """Declare an operation that only looks."""
-        return self._declare("GET", path, 200)
+    def get(self, path: str, role: Role | None = None) -> Callable[[Declared], Declared]:
+        """Declare an operation that only looks; ``role`` where it needs another one than the rest."""
+        return self._declare("GET", path, 200, self._looks if role is None else role)
 
-    def post(self, path: str) -> Callable[[Declared], Declared]:
+    def post(self, path: str, role: Role | None = None) -> Callable[[Declared], Declared]:
         """Declare an operation that does something."""
-        return self._declare("POST", path, 200)
+        return self._declare("POST", path, 200, role)
 
     def put(self, path: str, status_code: int = 200) -> Callable[[Declared], Declared]:
         """Declare an operation that sets something."""
@@ -70,9 +77,11 @@ class Routes:
         """Declare an operation that takes something away."""
         return self._declare("DELETE", path, 200)
 
-    def _declare(self, method: str, path: str, status: int) -> Callable[[Declared], Declared]:
+    def _declare(self, method: str, path: str, status: int, role: Role | None = None) -> Callable[[Declared], Declared]:
+        least = self._changes if role is None else role
+
         def declared(endpoint: Declared) -> Declared:
-            self.operations.append(Operation(method, self._prefix + path, endpoint, status, self._tags))
+            self.operations.append(Operation(method, self._prefix + path, endpoint, status, self._tags, least))
             return endpoint
 
         return declared

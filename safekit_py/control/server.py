@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import struct
 from typing import Any
@@ -13,16 +12,20 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from safekit_py.control.access import Role, members, role_of, trusted
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.commandlog import Peer
 
+PEER_GROUPS = 59  # SO_PEERGROUPS, which the socket module does not name
+MOST_GROUPS = 200  # getsockopt takes at most 1,024 bytes
 DENIED = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s"
 )
 DENIED_BODY = (
     b'{"type":"urn:safekit:access.denied","title":"denied","status":403,"problems":[{"code":"access.denied",'
-    b'"message":"only root may control this server","remedy":"use sudo","file":"","line":0,"severity":"error"}]}'
+    b'"message":"only root and members of the group safekit may control this server",'
+    b'"remedy":"use sudo, or have an administrator put you into the group","file":"","line":0,"severity":"error"}]}'
 )
 
 
@@ -33,16 +36,29 @@ def peer(connection: socket.socket) -> Peer:
     return Peer(uid, pid)
 
 
+def groups(connection: socket.socket) -> tuple[int, ...]:
+    """The groups of that process, its own first."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    try:
+        others = connection.getsockopt(socket.SOL_SOCKET, PEER_GROUPS, MOST_GROUPS * struct.calcsize("I"))
+    except OSError:  # it is in more groups than fit
+        others = b""
+    return (struct.unpack("3i", raw)[2], *struct.unpack(f"{len(others) // struct.calcsize('I')}I", others))
+
+
 class LocalProtocol(H11Protocol):
-    """HTTP over the UNIX socket; a caller that is neither root nor the agent's own user gets one answer: no."""
+    """HTTP over the UNIX socket; a caller without a role gets one answer: no."""
 
     _denied: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """Ask the kernel who calls, before anything is read."""
-        caller = peer(transport.get_extra_info("socket"))
-        if caller.uid in (0, os.geteuid()):
-            self.app_state = {**self.app_state, "peer": caller}  # of every call's scope; no header gets there
+        connection = transport.get_extra_info("socket")
+        caller = peer(connection)
+        role = role_of(caller, () if trusted(caller) else groups(connection), members())
+        if role > Role.NOBODY:
+            # Of every call's scope; no header gets there.
+            self.app_state = {**self.app_state, "peer": caller, "role": role}
             super().connection_made(transport)
         else:
             self._denied = transport

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1/cluster", tags=["configure"])
+    routes = Routes(prefix="/api/v1/cluster", tags=["configure"], changes=Role.ADMIN)
 
     @routes.delete("/config")
     async def deconfigure() -> schemas.Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import broken_item, items, module_item
 from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
@@ -11,7 +12,7 @@ from safekit_py.runtime.configurations import Outcome
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1/configurations", tags=["configure"])
+    routes = Routes(prefix="/api/v1/configurations", tags=["configure"], changes=Role.ADMIN)
 
     def shown(name: str) -> schemas.ModuleItem:
         return module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
@@ -51,7 +52,7 @@ def router(agent: Agent) -> Routes:
             name=name, edited=found.edited, differs=found.differs, versions=versions, pending=items(found.pending)
         )
 
-    @routes.get("/{name}/diff")
+    @routes.get("/{name}/diff", role=Role.CONTROL)
     async def difference(name: str, number: int | None = None) -> schemas.DifferenceDocument:
         """What makes the module's files of a configuration; without a number, of the active one."""
         return schemas.DifferenceDocument(diff=await agent.configurations.difference(name, number))

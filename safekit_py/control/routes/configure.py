@@ -9,6 +9,7 @@ from typing import Annotated
 from starlette.requests import Request
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import broken_item, items, module_item
 from safekit_py.control.routing import Query, Routes
 from safekit_py.errors import ConfigError, Problem
@@ -26,7 +27,7 @@ def _macros(values: list[str] | None) -> dict[str, str]:
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["configure"])
+    routes = Routes(prefix="/api/v1", tags=["configure"], changes=Role.ADMIN)
 
     @routes.put("/modules/{name}", status_code=201)
     async def install(

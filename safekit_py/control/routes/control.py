@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import module_item
 from safekit_py.control.routing import Routes
 from safekit_py.errors import NotFoundError, Problem, StateError
@@ -17,7 +18,7 @@ COMMANDS = ("start", "stop", "restart", "stopstart", "forcestop", "wait")
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["control"])
+    routes = Routes(prefix="/api/v1", tags=["control"], changes=Role.CONTROL)
 
     @routes.post("/modules/{name}/{verb}")
     async def command(

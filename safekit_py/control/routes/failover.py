@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.routing import Query, Routes
 from safekit_py.core.rules import Explained
 from safekit_py.errors import ConfigError, Problem
@@ -47,7 +48,7 @@ def _item(rule: Explained) -> schemas.RuleItem:
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["failover"])
+    routes = Routes(prefix="/api/v1", tags=["failover"], changes=Role.CONTROL)
 
     @routes.get("/modules/{name}/failover")
     async def explain(name: str, simulate: Annotated[list[str] | None, Query()] = None) -> schemas.FailoverDocument:

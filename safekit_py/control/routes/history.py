@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from starlette.requests import Request
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.audit import Note
 from safekit_py.control.items import resource_items
 from safekit_py.control.records import ChangeItem, EventItem, OrderedItem
@@ -35,7 +36,7 @@ Lines = Annotated[int, Query(ge=1, le=20_000)]
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["history"])
+    routes = Routes(prefix="/api/v1", tags=["history"], changes=Role.CONTROL)
 
     @routes.get("/modules/{name}/log")
     async def log(

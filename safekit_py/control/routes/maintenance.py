@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import module_item
 from safekit_py.control.routing import Query, Routes
 from safekit_py.core import boot as boot_rules
@@ -23,7 +24,7 @@ Switch = Literal["on", "off"]
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["maintenance"])
+    routes = Routes(prefix="/api/v1", tags=["maintenance"], changes=Role.CONTROL)
 
     @routes.get("/modules/{name}/wait")
     async def wait(

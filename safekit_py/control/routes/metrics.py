@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from safekit_py.control.access import Role
 from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.view import ServerView
@@ -11,7 +12,7 @@ from safekit_py.runtime.view import ServerView
 
 def router(agent: Agent) -> Routes:
     """The route for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["monitor"])
+    routes = Routes(prefix="/api/v1", tags=["monitor"], changes=Role.CONTROL)
 
     @routes.get("/metrics")
     async def metrics() -> Response:

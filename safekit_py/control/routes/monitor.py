@@ -6,6 +6,7 @@ import hashlib
 from typing import Annotated, Any
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import broken_item, items, module_item
 from safekit_py.control.routing import Query, Routes
 from safekit_py.runtime import identity
@@ -15,7 +16,7 @@ from safekit_py.runtime.shield import ShieldedRuntime
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["monitor"])
+    routes = Routes(prefix="/api/v1", tags=["monitor"], changes=Role.CONTROL)
 
     @routes.get("/status")
     async def status() -> schemas.StatusDocument:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Allowed, Role
 from safekit_py.control.items import items
 from safekit_py.control.mounted import Mounted
 from safekit_py.control.routing import Routes
@@ -18,7 +19,7 @@ PREFIX = "/api/v1/plugins"
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix=PREFIX, tags=["monitor"])
+    routes = Routes(prefix=PREFIX, tags=["monitor"], changes=Role.ADMIN)
 
     @routes.get("")
     async def plugins() -> list[schemas.PluginItem]:
@@ -43,7 +44,8 @@ def router(agent: Agent) -> Routes:
 def brought(agent: Agent) -> Route:
     """The route below which plugins have theirs. They are asked for them here, once."""
     mounted = Mounted(agent.manager, agent.manager.routes(ServerView(agent)), PREFIX)
-    return Route(f"{PREFIX}/{{plugin}}/{{path:path}}", mounted)
+    allowed = Allowed(mounted, looks=Role.MONITOR, changes=Role.ADMIN)
+    return Route(f"{PREFIX}/{{plugin}}/{{path:path}}", allowed)
 
 
 def plugin_item(entry: Loaded) -> schemas.PluginItem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safekit_py.control import schemas
+from safekit_py.control.access import Role
 from safekit_py.control.items import module_item
 from safekit_py.control.routing import Routes
 from safekit_py.runtime.agent import Agent
@@ -10,7 +11,7 @@ from safekit_py.runtime.agent import Agent
 
 def router(agent: Agent) -> Routes:
     """The route for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["roles"])
+    routes = Routes(prefix="/api/v1", tags=["roles"], changes=Role.CONTROL)
 
     @routes.post("/modules/{name}/role/{verb}")
     async def command(name: str, verb: str, order: schemas.RoleOrder) -> schemas.RoleDone:

@@ -15,6 +15,7 @@ from typing import Literal
 from starlette.requests import Request
 
 from safekit_py import __version__
+from safekit_py.control.access import Role
 from safekit_py.control.records import Cleaned, Dump
 from safekit_py.control.routing import Routes
 from safekit_py.errors import Problem, StateError
@@ -28,10 +29,10 @@ STATM = Path("/proc/self/statm")
 
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
-    routes = Routes(prefix="/api/v1", tags=["support"])
+    routes = Routes(prefix="/api/v1", tags=["support"], changes=Role.CONTROL)
     began = time.monotonic()
 
-    @routes.get("/dump")
+    @routes.get("/dump", role=Role.CONTROL)
     async def dump() -> Dump:
         """What the agent is doing: its tasks and threads, and where each stands. No values of variables."""
         return Dump(
@@ -42,7 +43,7 @@ def router(agent: Agent) -> Routes:
             threads=[thread_lines(number, frame) for number, frame in sys._current_frames().items()],
         )
 
-    @routes.post("/modules/{name}/clean/{what}")
+    @routes.post("/modules/{name}/clean/{what}", role=Role.ADMIN)
     async def clean(name: str, what: Literal["all", "log", "process", "resource"], request: Request) -> Cleaned:
         """Empty a module's logs, forget its resources' past, or end what its stopped application left."""
         runner = agent.runner(name)

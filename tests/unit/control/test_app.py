@@ -6,6 +6,7 @@ import sys
 
 import httpx
 import pytest
+from callers import of_root
 
 from safekit_py.control import routes
 from safekit_py.control.app import create
@@ -20,7 +21,7 @@ def call(tmp_path):
 
     def called(method, path, **arguments):
         async def once():
-            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(app=of_root(app), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://agent") as client:
                 return await client.request(method, path, **arguments)
 

@@ -5,6 +5,7 @@ import sys
 
 import httpx
 import pytest
+from callers import of_root
 from fastapi import APIRouter
 
 from safekit_py.control.app import create
@@ -68,7 +69,9 @@ def call(agent):
 
     def call(path, method="GET"):
         async def ask():
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent/api/v1") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(of_root(app)), base_url="http://agent/api/v1"
+            ) as client:
                 return await client.request(method, path)
 
         return asyncio.run(ask())
