@@ -37,6 +37,8 @@ COMMANDS = {
     "lab": "lab",
     "plugins": "plugins",
     "witness": "witness",
+    **dict.fromkeys(("token", "user"), "access"),
+    **dict.fromkeys(("web", "cert"), "web"),
 }
 ALIASES = {"state": "status"}
 KEY = "safekit_py.plugins"  # of the context's values: the commands of plugins

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from safekit_py.control import routes
+from safekit_py.control import health, routes
 from safekit_py.control.access import Access, Role, demand
 from safekit_py.control.audit import Audit
 from safekit_py.control.binding import Binding
@@ -39,7 +39,7 @@ def create(agent: Agent) -> Starlette:
     log = CommandLog(agent.paths.var / "commands.db")
     served = [_route(each) for part in routes.ALL for each in part.router(agent).operations]
     app = Starlette(
-        routes=[*served, plugins.brought(agent), Route("/openapi.json", _document)],
+        routes=[*served, plugins.brought(agent), *health.answers(agent), Route("/openapi.json", _document)],
         middleware=[Middleware(Access), Middleware(Audit, log=log)],
         exception_handlers={SafekitError: handler, HTTPException: refused},
     )

@@ -34,6 +34,7 @@ NAMES = {
     "PUT cluster/config": "cluster config",
     "DELETE cluster/config": "cluster deconfig",
     "DELETE cluster/lock": "cluster unlock",
+    "POST access/tokens": "token create",
     "POST modules/NAME/loop/inc": "incloop",
     "POST modules/NAME/loop/reset": "resetloop",
 }

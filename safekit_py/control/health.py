@@ -34,8 +34,9 @@ from safekit_py.model.state import Readiness, State
 from safekit_py.runtime.agent import Agent
 
 VARIABLE = "SAFEKIT_HEALTH"  # environment: ADDRESS:PORT, or off
+Places = tuple[tuple[str, int], ...]  # addresses and ports
 PORT = 9010  # of SafeKit's web service
-DEFAULT = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - whoever depends on a module may ask from anywhere
+DEFAULT: Places = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - whoever depends on a module may ask from anywhere
 LARGEST = 4096  # bytes of a request's head
 LIFETIME = 10.0  # seconds of a connection
 MOST = 64  # connections at a time
@@ -64,8 +65,8 @@ def answer(agent: Agent, name: str) -> dict[str, Any] | None:
     }
 
 
-def create(agent: Agent) -> Starlette:
-    """The application for this agent."""
+def answers(agent: Agent) -> list[Route]:
+    """The routes; they ask nobody who calls."""
 
     async def health(request: Request) -> Response:
         found = answer(agent, request.path_params["module"])
@@ -79,8 +80,12 @@ def create(agent: Agent) -> Starlette:
         text, status = ("ready\n", 200) if good else ("not ready\n", 404)
         return PlainTextResponse(text, status, headers={"Cache-Control": "no-store"})
 
-    routes = [Route("/health/{module}", health), Route("/var/modules/{module}/ready.txt", ready)]
-    app = Starlette(routes=routes)
+    return [Route("/health/{module}", health), Route("/var/modules/{module}/ready.txt", ready)]
+
+
+def create(agent: Agent) -> Starlette:
+    """The application for this agent."""
+    app = Starlette(routes=answers(agent))
     app.router.redirect_slashes = False  # an answer holds nothing that the caller made up
     return app
 
@@ -114,15 +119,15 @@ class GuardedProtocol(H11Protocol):
             super().connection_lost(exc)
 
 
-def addresses(text: str) -> tuple[tuple[str, int], ...]:
-    """Where to listen, by the value of ``VARIABLE``; none for ``off``.
+def addresses(text: str, default: Places = DEFAULT) -> Places:
+    """Where to listen, by the value of a variable; none for ``off``, the default for an empty one.
 
     :raises ValueError: it is neither that nor ADDRESS:PORT.
     """
     if text == "off":
         return ()
     if not text:
-        return DEFAULT
+        return default
     host, _, port = text.rpartition(":")
     found = ip_address(host.strip("[]"))
     if not 0 < int(port) < 65536:
@@ -142,7 +147,7 @@ def listen() -> list[socket.socket]:
     found = []
     for host, port in wanted:
         try:
-            found.append(_bound(host, port))
+            found.append(bound(host, port))
         except OSError as error:
             if wanted is DEFAULT and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 continue  # a server without IPv6, or without IPv4
@@ -152,7 +157,11 @@ def listen() -> list[socket.socket]:
     return found
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket of TCP; one of IPv6 takes only that.
+
+    :raises OSError: the address or the port cannot be had.
+    """
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

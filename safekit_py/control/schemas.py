@@ -289,3 +289,48 @@ class AvailableItem:
     path: str
     remedy: str = said("the command that installs it")
     problems: list[ProblemItem] = said(default=[])
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenBody:
+    """A token to be made."""
+
+    name: str = said("what it is for, or who has it")
+    role: str = said("monitor, control or admin")
+    expires: str = said("how long it lasts, such as 90d or 12h; never for ever", "90d", max_length=32)
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenItem:
+    """A token, without its secret."""
+
+    ident: str
+    name: str
+    role: str
+    made: float = said("seconds since the epoch")
+    expires: float = said("seconds since the epoch; 0 for never")
+    expired: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenMade:
+    """A token that was just made."""
+
+    token: TokenItem
+    secret: str = said("what the caller presents; it is shown this once")
+
+
+@dataclass(kw_only=True, slots=True)
+class UserBody:
+    """A user to be added or changed."""
+
+    role: str = said("monitor, control or admin; empty to leave it", "")
+    hash: str = said("of the password, by Argon2id; empty to leave it", "", max_length=256)
+
+
+@dataclass(kw_only=True, slots=True)
+class UserItem:
+    """A user."""
+
+    name: str
+    role: str

@@ -63,6 +63,16 @@ class Paths:
         return self.var / "cluster/cluster.key"
 
     @property
+    def access(self) -> Path:
+        """Tokens and users of the API, mode 0600."""
+        return self.var / "access.json"
+
+    @property
+    def tls(self) -> Path:
+        """Keys and certificates of the API, for root only."""
+        return self.var / "tls"
+
+    @property
     def cluster_lock(self) -> Path:
         """There while the cluster's configuration must not be changed; it holds the reason."""
         return self.var / "cluster/lock"

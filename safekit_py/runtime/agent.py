@@ -14,7 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from safekit_py.bundle import install as bundle
@@ -49,6 +49,7 @@ class Agent:
         self.cluster_problems: tuple[Problem, ...] = ()
         self.runners: dict[str, ModuleRunner] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
+        self.listeners: set[Callable[[Event], None]] = set()  # told of every event, in the event loop
         self._changing = asyncio.Lock()
         self._journal = journal.sink()
         self.configurations = Configurations(self)
@@ -371,6 +372,8 @@ class Agent:
         if not self._journal(event):
             log.log(level, "%s %s %s: %s", event.severity.value, event.module, event.source, event.message)
         self.manager.event(event)
+        for each in tuple(self.listeners):
+            each(event)
 
     def _write_command(self) -> None:
         """$SAFE/safekit: the command that module scripts call."""

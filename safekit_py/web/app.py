@@ -1,0 +1,261 @@
+"""The application of the web process: finds out who calls, and passes the call to the agent.
+
+Flows through it: requests from the network in; on the agent's socket the same requests, with who calls and in which
+role in heads of our own; the agent's answers back, piece by piece. What a client sends under those names never gets
+through. Invariant: each call that is passed on names its role, so none has the role of this process, which is root's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+
+from safekit_py.control.access import ROLE, USER, VIA, Caller, Role
+from safekit_py.control.problems import document
+from safekit_py.errors import AccessError, ConfigError, Problem, SafekitError, SystemProblem
+from safekit_py.model.paths import Paths
+from safekit_py.web.identity import Identity, TooOftenError, UnknownError
+from safekit_py.web.sessions import LIFE
+
+LARGEST = 1 << 20  # bytes of a body
+LARGEST_ARCHIVE = 1 << 30  # bytes of an uploaded module
+LARGEST_LOGIN = 4096
+STALLED = 30.0  # seconds that a client may take for a piece of what it sends or is sent
+IN = ("content-type", "content-length", "accept")
+OUT = ("content-type", "content-length", "cache-control", "content-disposition", "retry-after", "allow")
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'self'",
+}
+OPEN = ("/health/", "/var/modules/")  # anybody may ask, as on the port of health answers
+PASSED = ("/api/v1/", "/openapi.json")
+ANYBODY = Caller(Role.NOBODY, "anybody", "https")
+
+
+class TooLargeError(ConfigError):
+    """A body is larger than its limit: 413."""
+
+
+class StalledError(ConfigError):
+    """The client did not go on: 408."""
+
+
+class Web:
+    """The application.
+
+    :param secure: whether clients come by TLS; the cookie then has it in its name and is never sent without.
+    """
+
+    def __init__(self, paths: Paths, *, secure: bool) -> None:
+        self._secure = secure
+        self.identity = Identity(paths.access, "__Host-safekit" if secure else "safekit")
+        transport = httpx.AsyncHTTPTransport(uds=str(paths.socket), limits=httpx.Limits(max_connections=None))
+        timeout = httpx.Timeout(STALLED, read=None, pool=None)  # long commands end by their own limits
+        self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        hardened = _Sender(send, self._secure, scope.get("state", {}).get("abort"))
+        try:
+            await self._answer(scope, receive, hardened)
+        except SafekitError as error:
+            if not hardened.begun:
+                await refusal(error)(scope, receive, hardened)
+        except httpx.TransportError as error:
+            if hardened.begun:  # cut, so that nobody takes half an answer for a whole one
+                hardened.cut()
+                return
+            text = f"the agent of this server does not answer ({type(error).__name__})"
+            problem = Problem("agent.not-running", text, "systemctl start safekit-py")
+            await document(SystemProblem(problem), 502)(scope, receive, hardened)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        method, path, heads = scope["method"], scope["path"], Headers(scope=scope)
+        address = (scope.get("client") or ("unknown",))[0]
+        if path.startswith(OPEN) and method in ("GET", "HEAD"):
+            await self._forward(scope, receive, send, ANYBODY)
+        elif path == "/login" and method == "POST":
+            await (await self._login(receive, heads, address))(scope, receive, send)
+        elif path in ("/session", "/logout"):
+            await self._session(method, path, heads, address)(scope, receive, send)
+        elif path.startswith(PASSED):
+            certificate = scope.get("state", {}).get("certificate")
+            await self._forward(scope, receive, send, self.identity.of(method, heads, address, certificate))
+        else:
+            problem = Problem("request.unknown", "nothing is at this path", "GET /openapi.json tells what there is")
+            await document(SafekitError(problem), 404)(scope, receive, send)
+
+    async def _login(self, receive: Any, heads: Headers, address: str) -> Response:
+        # A form of another site cannot send this type: nobody is logged in without knowing it.
+        if heads.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise ConfigError(Problem("request.bad-value", "a login is sent as application/json", ""))
+        body = b"".join([piece async for piece in pieces(receive, heads, LARGEST_LOGIN)])
+        try:
+            given = json.loads(body)
+            name, password = given["user"], given["password"]
+            if not isinstance(name, str) or not isinstance(password, str):
+                raise TypeError
+        except (ValueError, LookupError, TypeError, RecursionError):
+            remedy = '{"user": "NAME", "password": "…"}'
+            raise ConfigError(Problem("request.bad-value", "a login has a user and a password", remedy)) from None
+        if old := self.identity.presented(heads):
+            self.identity.sessions.end(old)
+        cookie, session, role = await self.identity.login(name, password, address)
+        answer = JSONResponse({"user": session.user, "role": role.word, "csrf": session.csrf})
+        self._set(answer, cookie, int(LIFE))
+        return answer
+
+    def _session(self, method: str, path: str, heads: Headers, address: str) -> Response:
+        if method != ("GET" if path == "/session" else "POST"):
+            problem = Problem("request.unknown", f"{path} takes no {method}", "GET /session, POST /logout")
+            return document(SafekitError(problem), 405)
+        cookie = self.identity.presented(heads)
+        session, role = self.identity.session(cookie)
+        if path == "/session":
+            return JSONResponse({"user": session.user, "role": role.word, "csrf": session.csrf})
+        self.identity.of(method, {each: heads[each] for each in heads if each != "authorization"}, address, None)
+        self.identity.sessions.end(cookie)
+        answer = JSONResponse({"done": True})
+        self._set(answer, "", 0)
+        return answer
+
+    def _set(self, answer: Response, value: str, age: int) -> None:
+        answer.set_cookie(
+            self.identity.cookie, value, max_age=age, path="/", httponly=True, secure=self._secure, samesite="strict"
+        )
+
+    async def _forward(self, scope: Any, receive: Any, send: Any, who: Caller) -> None:
+        method, heads = scope["method"], Headers(scope=scope)
+        archive = method == "PUT" and scope["path"].startswith("/api/v1/modules/") and scope["path"].count("/") == 4
+        limit = LARGEST_ARCHIVE if archive else LARGEST
+        passed = [(name, heads[name]) for name in IN if name in heads]
+        passed += [(USER, who.name), (ROLE, who.role.word), (VIA, who.via[:128])]
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        has_body = "content-length" in heads or "transfer-encoding" in heads
+        check_length(heads, limit)
+        request = self._agent.build_request(
+            method,
+            httpx.URL("http://agent").copy_with(raw_path=target),
+            headers=passed,
+            content=pieces(receive, heads, limit) if has_body else None,
+        )
+        answer = await self._agent.send(request, stream=True)
+        try:
+            kept = [(n.lower().encode(), v.encode("latin-1")) for n, v in answer.headers.items() if n.lower() in OUT]
+            await send({"type": "http.response.start", "status": answer.status_code, "headers": kept})
+            if not has_body and "text/event-stream" in answer.headers.get("content-type", ""):
+                await self._stream(answer, receive, send)
+                return
+            async for piece in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await answer.aclose()
+
+    async def _stream(self, answer: httpx.Response, receive: Any, send: Any) -> None:
+        """Pass events on until either side ends; a client that has gone is noticed without an event."""
+
+        async def passing() -> None:
+            async for piece in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        tasks = [asyncio.create_task(passing()), asyncio.create_task(gone())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+        finally:
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the connections to the agent."""
+        await self._agent.aclose()
+
+
+class _Sender:
+    """Adds the heads that keep browsers safe, and gives up on a client that does not take its answer."""
+
+    def __init__(self, send: Any, secure: bool, abort: Any) -> None:
+        self._send, self._secure, self._abort, self.begun = send, secure, abort, False
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        if self._abort is not None:
+            self._abort()
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            added = SAFE | ({"Strict-Transport-Security": "max-age=31536000"} if self._secure else {})
+            if not any(name == b"cache-control" for name, _ in message["headers"]):
+                added["Cache-Control"] = "no-store"
+            message["headers"] = [*message["headers"], *((n.lower().encode(), v.encode()) for n, v in added.items())]
+        try:
+            await asyncio.wait_for(self._send(message), STALLED)
+        except TimeoutError:
+            self.cut()
+            raise StalledError(Problem("request.stalled", "the client does not take its answer", "")) from None
+
+
+def check_length(heads: Headers, limit: int) -> None:
+    """Refuse a body that says that it is too large, before any of it is read.
+
+    :raises TooLargeError: it is.
+    """
+    said = heads.get("content-length", "0")
+    if not said.isdigit() or len(said) > 15 or int(said) > limit:
+        raise TooLargeError(Problem("request.too-large", f"the body is larger than {limit} bytes", "send less"))
+
+
+async def pieces(receive: Any, heads: Headers, limit: int) -> AsyncIterator[bytes]:
+    """A request's body.
+
+    :raises TooLargeError: it is larger than the limit.
+    :raises StalledError: nothing came for a time, or the client has gone.
+    """
+    check_length(heads, limit)
+    size = 0
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), STALLED)
+        except TimeoutError:
+            message = {"type": "http.disconnect"}
+        if message["type"] == "http.disconnect":
+            raise StalledError(Problem("request.stalled", "the body did not come to its end", "send it again"))
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise TooLargeError(Problem("request.too-large", f"the body is larger than {limit} bytes", "send less"))
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body"):
+            return
+
+
+def refusal(error: SafekitError) -> Response:
+    """The answer for an error of this process."""
+    kinds = {UnknownError: 401, TooOftenError: 429, TooLargeError: 413, StalledError: 408, AccessError: 403}
+    status = next((code for kind, code in kinds.items() if isinstance(error, kind)), 0)
+    answer = document(error, status)
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooOftenError):
+        answer.headers["Retry-After"] = str(math.ceil(error.wait))
+    return answer

@@ -1,0 +1,164 @@
+"""The cluster's certificate authority, and the certificates that it gives to servers.
+
+Flows through it: names and addresses in; keys and certificates as files below one folder out, keys for root only.
+
+- ``ca.crt``, ``ca.key``: the authority; on servers that only were given a certificate the key is missing;
+- ``server.crt``, ``server.key``: this server's, for its clients and towards other servers;
+- ``own.crt``, ``own.key``: put there by an administrator, these are shown to clients instead.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from safekit_py.errors import Problem, SystemProblem
+from safekit_py.runtime.files import write_atomically
+
+NODES = "safekit servers"  # the organisation in certificates of servers
+CA_DAYS, DAYS = 3650, 397
+RENEW = 30  # days before the end of a certificate, from which on a new one is made
+Key = ec.EllipticCurvePrivateKey
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def _name(common: str, organisation: str) -> x509.Name:
+    # A common name has at most 64 characters.
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
+            x509.NameAttribute(NameOID.COMMON_NAME, common[:64]),
+        ]
+    )
+
+
+def _save(folder: Path, name: str, key: Key, certificate: x509.Certificate) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(encoding, form, serialization.NoEncryption())
+    write_atomically(folder / f"{name}.key", secret, 0o600)
+    write_atomically(folder / f"{name}.crt", certificate.public_bytes(encoding))
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: Key, days: float) -> x509.CertificateBuilder:
+    begin = _now() - datetime.timedelta(minutes=5)  # a clock that is a little behind accepts it
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(begin, _now() + datetime.timedelta(days=days) - datetime.timedelta(minutes=5)))
+        .not_valid_after(_now() + datetime.timedelta(days=days))
+    )
+
+
+def make_authority(folder: Path) -> None:
+    """Make a new authority in this folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("safekit cluster authority", "safekit")
+    built = (
+        _builder(name, name, key, CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    _save(folder, "ca", key, built.sign(key, hashes.SHA256()))
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _authority(folder: Path) -> tuple[Key, x509.Certificate]:
+    try:
+        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    except (OSError, ValueError) as error:
+        text = f"the cluster's certificate authority cannot be used: {error}"
+        remedy = "give certificates on the server that has ca.key"
+        raise SystemProblem(Problem("cert.no-authority", text, remedy, str(folder))) from error
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key, certificate
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: float = DAYS) -> None:
+    """Give a server a certificate: ``server.crt`` and ``server.key`` in the folder ``into``, and ``ca.crt``.
+
+    :param folder: of the authority.
+    :param names: host names and addresses under which the server is called.
+    :raises SystemProblem: this server does not have the authority's key.
+    """
+    signer, authority = _authority(folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    known = dict.fromkeys((node, *names))
+    built = (
+        _builder(_name(node, NODES), authority.subject, key, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName([_alternative(each) for each in known]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+    _save(into, "server", key, built.sign(signer, hashes.SHA256()))
+    if into != folder:
+        write_atomically(into / "ca.crt", authority.public_bytes(serialization.Encoding.PEM))
+
+
+def ends(path: Path) -> datetime.datetime:
+    """When a certificate ends, in UTC without a zone."""
+    found: datetime.datetime = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after
+    return found
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a certificate, in pairs of hexadecimal digits."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def prepare(folder: Path, node: str, names: Iterable[str]) -> tuple[Path, Path]:
+    """The certificate and key that clients are shown; what is missing or near its end is made.
+
+    :raises SystemProblem: a file is damaged, or a certificate must be given by another server.
+    """
+    own, server = folder / "own.crt", folder / "server.crt"
+    try:
+        if not (folder / "ca.crt").exists():
+            make_authority(folder)
+        if not server.exists() or (
+            (folder / "ca.key").exists() and ends(server) - _now() < datetime.timedelta(days=RENEW)
+        ):
+            issue(folder, node, names, folder)
+    except (OSError, ValueError) as error:
+        text = f"the certificates cannot be used: {error}"
+        raise SystemProblem(Problem("cert.damaged", text, "put good copies back", str(folder))) from error
+    return (own, folder / "own.key") if own.exists() else (server, folder / "server.key")

@@ -1,0 +1,158 @@
+"""Serves the web application on TCP, by TLS, until the agent ends.
+
+Flows through it: connections in, each with an end where it says nothing; its certificate goes with every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from typing import Any
+
+import psutil
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from safekit_py.control import health
+from safekit_py.control.health import Places
+from safekit_py.control.server import Server
+from safekit_py.errors import Problem, SystemProblem
+from safekit_py.model.paths import Paths
+from safekit_py.web import certificates
+from safekit_py.web.app import Web
+
+PORT = 9453
+DEFAULT: Places = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - administrators call from anywhere; who, is asked
+MOST = 256  # connections at a time
+HEAD_LIMIT = 20.0  # seconds in which a connection must have sent a request's head
+LARGEST_HEAD = 32768  # bytes
+NICE = 5  # the agent and the applications come first
+QUIET = logging.getLogger("safekit.web.http")  # what is wrong with a stranger's request is none of the log's matter
+QUIET.disabled = True
+
+
+class Protocol(H11Protocol):
+    """HTTP with a limit of connections, and an end for those that send no request."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.logger = QUIET
+
+    def connection_made(self, transport: Any) -> None:
+        """Take it, unless there are too many."""
+        if len(self.connections) >= MOST:
+            transport.abort()
+            return
+        self._wait(transport)
+        known = {"certificate": transport.get_extra_info("peercert"), "abort": transport.abort}
+        self.app_state = {**self.app_state, **known}
+        super().connection_made(transport)
+
+    def _wait(self, transport: Any) -> None:
+        self._timer = self.loop.call_later(HEAD_LIMIT, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """What came on a connection that was not taken is not read; a request's head ends the wait for it."""
+        if self._timer is None:
+            return
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._timer.cancel()
+
+    def on_response_complete(self) -> None:
+        """The next request's head has its time again."""
+        super().on_response_complete()
+        if self._timer is not None and not self.transport.is_closing():
+            self._timer.cancel()
+            self._wait(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Only one that was taken has anything to end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+
+def own_names() -> list[str]:
+    """The names and addresses under which this server is called."""
+    found = {each.address.partition("%")[0] for cards in psutil.net_if_addrs().values() for each in cards
+             if each.family in (socket.AF_INET, socket.AF_INET6)}  # fmt: skip
+    return sorted({socket.gethostname(), "localhost", *found})
+
+
+def listen(places: Places) -> list[socket.socket]:
+    """The sockets.
+
+    :raises SystemProblem: none of the places can be had.
+    """
+    found, why = [], ""
+    for host, port in places:
+        try:
+            found.append(health.bound(host, port))
+        except OSError as error:
+            why = f"{host} port {port}: {(error.strerror or str(error)).lower()}"
+    if not found:
+        remedy = "SAFEKIT_WEB=ADDRESS:PORT in the agent's environment sets another one, SAFEKIT_WEB=off none"
+        raise SystemProblem(Problem("web.no-port", f"nobody can call this server over the network on {why}", remedy))
+    return found
+
+
+async def _serve(paths: Paths, places: Places, *, secure: bool, child: bool) -> None:
+    until = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, until.set)
+    if child:
+        loop.add_reader(sys.stdin.fileno(), until.set)  # the agent never writes: readable is its end
+    web = Web(paths, secure=secure)
+    encrypted: dict[str, Any] = {}
+    if secure:
+        node = paths.node_name.read_text().strip() if paths.node_name.exists() else socket.gethostname()
+        certificate, key = certificates.prepare(paths.tls, node, own_names())
+        encrypted = {
+            "ssl_certfile": str(certificate),
+            "ssl_keyfile": str(key),
+            "ssl_ca_certs": str(paths.tls / "ca.crt"),
+            "ssl_cert_reqs": ssl.CERT_OPTIONAL,  # servers have one; a wrong one ends the connection
+        }
+    config = uvicorn.Config(
+        web,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whoever calls, calls from where the connection comes from
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=1,
+        **encrypted,
+    )
+    server = Server(config)
+    task = asyncio.create_task(server.serve(sockets=listen(places)))
+    await asyncio.wait((task, asyncio.create_task(until.wait())), return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await task
+    await web.close()
+
+
+def run(paths: Paths, places: Places, *, secure: bool, child: bool) -> None:
+    """Serve until told to stop.
+
+    :param child: end when stdin does.
+    :raises SystemProblem: no place to listen, or no certificate.
+    """
+    os.nice(NICE)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asyncio.run(_serve(paths, places, secure=secure, child=child))
