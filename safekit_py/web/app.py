@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +29,9 @@ from safekit_py.web.sessions import LIFE
 LARGEST = 1 << 20  # bytes of a body
 LARGEST_ARCHIVE = 1 << 30  # bytes of an uploaded module
 LARGEST_LOGIN = 4096
+FRESH = 0.25  # seconds in which a state that was read is told again: many who look cost the agent no more than one
+MOST_KEPT = 64  # answers
+STATE = re.compile(r"/api/v1/(status|cluster|modules/[^/]+)")  # what is read over and over
 STALLED = 30.0  # seconds that a client may take for a piece of what it sends or is sent
 IN = ("content-type", "content-length", "accept")
 OUT = ("content-type", "content-length", "cache-control", "content-disposition", "retry-after", "allow")
@@ -59,6 +64,7 @@ class Web:
         self._secure = secure
         self.identity = Identity(paths.access, "__Host-safekit" if secure else "safekit")
         transport = httpx.AsyncHTTPTransport(uds=str(paths.socket), limits=httpx.Limits(max_connections=None))
+        self._kept: dict[tuple[Role, bytes], tuple[float, list[dict[str, Any]]]] = {}
         timeout = httpx.Timeout(STALLED, read=None, pool=None)  # long commands end by their own limits
         self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
 
@@ -137,11 +143,33 @@ class Web:
 
     async def _forward(self, scope: Any, receive: Any, send: Any, who: Caller) -> None:
         method, heads = scope["method"], Headers(scope=scope)
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        kept = _Kept(send) if method == "GET" and STATE.fullmatch(scope["path"]) else None
+        key = (who.role, target)
+        if kept is not None:
+            read, messages = self._kept.get(key, (-math.inf, []))
+            if time.monotonic() - read < FRESH:
+                for each in messages:
+                    await send(dict(each))
+                return
+        elif method not in ("GET", "HEAD"):
+            self._kept.clear()
+        try:
+            await self._exchange(scope, receive, kept or send, who, heads, target)
+        finally:
+            if kept is None and method not in ("GET", "HEAD"):
+                self._kept.clear()  # also of what was read while it went on
+        if kept is not None and kept.good():
+            while len(self._kept) >= MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = (time.monotonic(), kept.messages)
+
+    async def _exchange(self, scope: Any, receive: Any, send: Any, who: Caller, heads: Headers, target: bytes) -> None:
+        method = scope["method"]
         archive = method == "PUT" and scope["path"].startswith("/api/v1/modules/") and scope["path"].count("/") == 4
         limit = LARGEST_ARCHIVE if archive else LARGEST
         passed = [(name, heads[name]) for name in IN if name in heads]
         passed += [(USER, who.name), (ROLE, who.role.word), (VIA, who.via[:128])]
-        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         has_body = "content-length" in heads or "transfer-encoding" in heads
         check_length(heads, limit)
         request = self._agent.build_request(
@@ -190,6 +218,22 @@ class Web:
         await self._agent.aclose()
 
 
+class _Kept:
+    """Hands an answer on and keeps it, so that it can be told again."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self.messages: list[dict[str, Any]] = []
+
+    async def __call__(self, message: Any) -> None:
+        self.messages.append(dict(message))
+        await self._send(message)
+
+    def good(self) -> bool:
+        """Whether it is a whole one that says that all is well."""
+        return bool(self.messages) and self.messages[0]["status"] == 200 and not self.messages[-1].get("more_body")
+
+
 class _Sender:
     """Adds the heads that keep browsers safe, and gives up on a client that does not take its answer."""
 
@@ -209,7 +253,8 @@ class _Sender:
                 added["Cache-Control"] = "no-store"
             message["headers"] = [*message["headers"], *((n.lower().encode(), v.encode()) for n, v in added.items())]
         try:
-            await asyncio.wait_for(self._send(message), STALLED)
+            async with asyncio.timeout(STALLED):
+                await self._send(message)
         except TimeoutError:
             self.cut()
             raise StalledError(Problem("request.stalled", "the client does not take its answer", "")) from None

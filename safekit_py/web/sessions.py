@@ -32,7 +32,7 @@ class Session:
 
     def confirmed(self, csrf: str) -> bool:
         """Whether a call repeats the right text."""
-        return hmac.compare_digest(self.csrf.encode(), csrf.encode())
+        return hmac.compare_digest(self.csrf.encode(), csrf.encode(errors="replace"))
 
 
 class Sessions:

@@ -337,6 +337,21 @@ def test_many_at_once(server, tokens):
     assert statuses == [200] * 80
 
 
+def test_a_change_is_seen_by_who_asks_after_it(server, tokens):
+    def lock(client):
+        return json.dumps(client.get("/api/v1/cluster").json())
+
+    with server.client(tokens["admin"]) as client:
+        before = lock(client)
+        for _ in range(5):
+            assert client.put("/api/v1/cluster/lock", json={"reason": "seen-at-once"}).status_code == 200
+            assert "seen-at-once" in lock(client)
+            assert client.delete("/api/v1/cluster/lock").status_code == 200
+            assert lock(client) == before
+    with server.client(tokens["monitor"]) as client:
+        refused(client.get("/api/v1/access/tokens"), 403, "access.role")
+
+
 def test_damaged_accounts_let_nobody_in(server, tokens):
     path = server.root / "var/lib/safekit/access.json"
     good = path.read_bytes()
