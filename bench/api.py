@@ -4,7 +4,8 @@
 
 A lab of three servers with the shipped apache module. A client reads ``/api/v1/status`` of server1 over one TLS
 connection, so many times a second; before, the same seconds without it. Printed: processor time of agent and
-web process in % of a core, the client's waiting time, views of the farm that began meanwhile, and packets refused for want of a lease.
+web process in % of a core, the client's waiting time, views of the farm that began meanwhile, and packets refused for
+want of a lease.
 """
 
 from __future__ import annotations
