@@ -70,6 +70,7 @@ def test_an_agent_has_neither_fastapi_nor_pydantic(tmp_path):
         "from safekit_py.control.app import create; from safekit_py.model.paths import Paths\n"
         "from safekit_py.runtime.agent import Agent\n"
         "create(Agent(Paths(Path(sys.argv[1])))); heavy = {'fastapi', 'pydantic', 'lxml', 'lark', 'rich', 'pyroute2'}\n"
+        "heavy |= {'httpx', 'argon2', 'cryptography'}\n"
         "print(sorted(heavy & set(sys.modules)), 'safekit_py.plugins.mirror.runtime' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
