@@ -2,12 +2,15 @@
 
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import Settings, View
+from safekit_py.core.keys import choose as choose_key
 from safekit_py.core.membership import owner_entries
 from safekit_py.core.trail import admitted
 from safekit_py.errors import NotFoundError, Problem, SafekitError, StateError, SystemProblem
 from safekit_py.hookspecs import hookimpl
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service, User
 from safekit_py.model.event import Event
+from safekit_py.model.keys import Key, Keyring, Ring
+from safekit_py.model.keys import parse as parse_keys
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import (
     Action,
@@ -49,6 +52,8 @@ __all__ = [
     "Gated",
     "GroupTransport",
     "Heard",
+    "Key",
+    "Keyring",
     "Lan",
     "LanAddresses",
     "LanNode",
@@ -69,6 +74,7 @@ __all__ = [
     "Readiness",
     "RealtimeThread",
     "Resource",
+    "Ring",
     "Roles",
     "SafekitError",
     "ScriptFailed",
@@ -84,12 +90,14 @@ __all__ = [
     "User",
     "View",
     "admitted",
+    "choose_key",
     "environment",
     "group_id",
     "hookimpl",
     "is_literal",
     "open_log",
     "owner_entries",
+    "parse_keys",
     "refuse_if_unsafe",
     "resolve",
     "turn_over",

@@ -68,7 +68,7 @@ class FarmRuntime:
         self._place = Place(
             context.name, context.paths.module_var(context.name), context.paths.var / "farm", self._pin / "program"
         )
-        seed = hmac.digest(context.cluster_key, f"filter seed {context.name}".encode(), "sha256")
+        seed = hmac.digest(context.keys.ring.origin, f"filter seed {context.name}".encode(), "sha256")
         self._seed = int.from_bytes(seed[:4], "big")
         self._filter: Filter | None = None
         self._lock = threading.Lock()  # of the filter: views come in the heartbeat thread
@@ -179,7 +179,7 @@ class FarmRuntime:
         try:
             return GroupTransport(
                 self._settings(),
-                key=self._context.cluster_key,
+                keys=self._context.keys,
                 group=group_id(",".join(nodes), self._context.name),
                 boot=int.from_bytes(os.urandom(8), "big") | 1,
                 lans=tuple(lans),

@@ -112,7 +112,7 @@ class Heart:
         self._pair = Pair(
             nodes.index(context.node),
             nodes.index(self.other),
-            key=context.cluster_key,
+            keys=context.keys,
             group=group_id(",".join(nodes), f"heart/{context.name}"),
             boot=int.from_bytes(os.urandom(8), "big") | 1,
             thread=thread,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from safekit_py.cli import tables
+from safekit_py.cli.clusterkey import key
 from safekit_py.cli.common import FAILED, Group, Session, emit, from_items, json_option, show_problems
 from safekit_py.errors import Problem, StateError
 
@@ -16,6 +17,9 @@ from safekit_py.errors import Problem, StateError
 @click.group(cls=Group)
 def cluster() -> None:
     """The servers of the cluster; cluster.xml and the key are the same on each."""
+
+
+cluster.add_command(key)
 
 
 @cluster.command()
@@ -59,8 +63,8 @@ def genkey(session: Session, source: Path | None, force: bool, as_json: bool) ->
                 str(session.paths.cluster_key),
             )
         )
-    key = source.read_text().strip() if source else secrets.token_hex(32)
-    answer = session.call("PUT", "/cluster/key", json={"key": key})
+    content = source.read_text() if source else secrets.token_hex(32)
+    answer = session.call("PUT", "/cluster/key", json={"key": content})
     emit(answer) if as_json else click.echo(
         f"cluster: the key is in {session.paths.cluster_key}; every server needs the same"
     )

@@ -21,13 +21,14 @@ WITNESS = "safekit_py.plugins.mirror.witness"
 @click.command(cls=common.Command)
 @click.option("--listen", default="", metavar="ADDR[:PORT]", help="Where requests come in; port 4850, all addresses.")
 @click.option("--key", "keys", multiple=True, required=True, metavar="FILE", type=click.Path(path_type=Path),
-              help="The cluster's key; one for each cluster that this witness serves.")  # fmt: skip
+              help="The cluster's key file; one for each cluster that this witness serves.")  # fmt: skip
 @click.option("--state", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where records are kept.")
 def witness(listen: str, keys: tuple[Path, ...], state: Path) -> None:
     """Grant leases to the primaries of mirror modules, on a third machine. It runs until SIGTERM."""
     service: Any = importlib.import_module(
         f"{WITNESS}.service"
     )  # it is the plugin's, and this machine's only use of it
+    keyfiles: Any = importlib.import_module(f"{WITNESS}.keyfiles")
     wire: Any = importlib.import_module(f"{WITNESS}.wire")
     addresses: Any = importlib.import_module(f"{WITNESS}.addresses")
     form = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"
@@ -43,4 +44,4 @@ def witness(listen: str, keys: tuple[Path, ...], state: Path) -> None:
         logging.getLogger("safekit.witness").info("requests are taken on %s port %s", host or "all addresses", bound)
         notify("READY=1")
 
-    service.run(host, port, [service.read_key(path) for path in keys], state, ready)
+    service.run(host, port, keyfiles.KeyFiles(keys), state, ready)

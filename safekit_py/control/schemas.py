@@ -182,9 +182,51 @@ class FailoverDocument:
 
 @dataclass(kw_only=True, slots=True)
 class KeyBody:
-    """A cluster key."""
+    """The cluster's keys."""
 
-    key: str = said(pattern="^[0-9a-f]{64}$")
+    key: str = said("the content of a key file: 64 hexadecimal digits, or several keys")
+
+
+@dataclass(kw_only=True, slots=True)
+class KeyItem:
+    """One of the cluster's keys."""
+
+    number: int
+    fingerprint: str = said("equal on all servers; it tells nothing of the key")
+
+
+@dataclass(kw_only=True, slots=True)
+class KeyUserItem:
+    """Another server, or a witness."""
+
+    name: str
+    holds: list[int] = said("numbers of the keys that it holds; empty: not heard yet", [])
+    signs: int = said("number of the key that it signed with last; 0: not heard yet", 0)
+    gets: int = said("number of the key that signs what this server sends it")
+    awaited: bool = said("the old keys stay for its sake")
+
+
+@dataclass(kw_only=True, slots=True)
+class KeysDocument:
+    """The cluster's keys, never their secrets."""
+
+    file: str
+    keys: list[KeyItem] = said("from the oldest to the newest", [])
+    users: list[KeyUserItem] = said(default=[])
+
+
+@dataclass(kw_only=True, slots=True)
+class RotateBody:
+    """How to rotate the key."""
+
+    key: str | None = said("the content of another server's key file; null: make a new key", None)
+
+
+@dataclass(kw_only=True, slots=True)
+class DropBody:
+    """How to drop the old keys."""
+
+    force: bool = said("also while they may still be needed", False)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -59,7 +59,7 @@ class Paths:
 
     @property
     def cluster_key(self) -> Path:
-        """The cluster's secret key, 64 hexadecimal digits, mode 0600."""
+        """The cluster's secret keys, see ``model.keys``; mode 0600."""
         return self.var / "cluster/cluster.key"
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from safekit_py.errors import Problem
 from safekit_py.model.config import Cluster, ModuleConfig
+from safekit_py.model.keys import Keyring
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Readiness, Severity, State
 
@@ -104,7 +105,7 @@ class ModuleContext:
     :param log: write one line to the module's log: severity, message.
     :param set_resource: set a resource: name (``class.id``), value, cause.
     :param node: the name of this server; its number is its place in ``cluster.nodes``.
-    :param cluster_key: the secret shared by the servers.
+    :param keys: those shared by the servers. What must not change with a rotation is made of ``keys.ring.origin``.
     :param module_id: 0-based number of the module in this cluster, the same on every server: ports depend on it.
     :param resource: the value of a resource of this module; ``unknown`` when nobody has set it.
     :param request: ask for an action at once, as a script does with ``-i``: the action's name, who asks, why, and
@@ -127,7 +128,7 @@ class ModuleContext:
     cluster: Cluster
     node: str
     paths: Paths
-    cluster_key: bytes
+    keys: Keyring
     module_id: int
     log: Callable[[Severity, str], None]
     set_resource: Callable[[str, str, str], None]

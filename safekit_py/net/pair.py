@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from safekit_py.model.keys import Keyring
 from safekit_py.net import wire, words
 from safekit_py.net.link import Link
 from safekit_py.net.peer import GREETINGS, Peers
@@ -83,14 +84,14 @@ class Pair:
         me: int,
         other: int,
         *,
-        key: bytes,
+        keys: Keyring,
         group: bytes,
         boot: int,
         thread: RealtimeThread,
         listener: PairListener,
     ) -> None:
         self._other, self._thread, self._listener = other, thread, listener
-        self._peers = Peers(key=key, group=group, me=me, boot=boot, others=(other,))
+        self._peers = Peers(keys=keys, group=group, me=me, boot=boot, others=(other,))
         self._links: tuple[Link, ...] = ()
         self._saying = threading.Lock()  # held while a beat is made and sent, and while the words change
         self._mine: list[bytes] = []  # pieces of this server's words; none before the first

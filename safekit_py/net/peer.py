@@ -15,7 +15,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from safekit_py.core import replay
+from safekit_py.core.keys import choose
+from safekit_py.model.keys import Keyring
 from safekit_py.net import wire
+from safekit_py.net.keys import Signer
 
 GREETINGS = (wire.HELLO, wire.ASK, wire.ANSWER)
 
@@ -33,14 +36,16 @@ class Way(Protocol):
 class Peers:
     """The other servers of one group.
 
+    :param keys: those that this server holds, shared by all its groups.
     :param group: ``wire.group_id``.
     :param me: this server's number.
     :param boot: random and not 0; new each time.
     :param others: the numbers of the other servers.
     """
 
-    def __init__(self, *, key: bytes, group: bytes, me: int, boot: int, others: Iterable[int]) -> None:
-        self._key, self._group, self.me, self.boot = key, group, me, boot
+    def __init__(self, *, keys: Keyring, group: bytes, me: int, boot: int, others: Iterable[int]) -> None:
+        self._keys, self._signer = keys, Signer(keys)
+        self._group, self.me, self.boot = group, me, boot
         self._guards = dict.fromkeys(others, replay.Guard())
         self._greeted: set[tuple[int, int, int]] = set()
         self._asked: dict[int, int] = {}  # the number that a server's next boot must send back
@@ -59,7 +64,7 @@ class Peers:
 
         :raises wire.Rejected: with the first reason that applies.
         """
-        datagram = wire.unseal(self._key, self._group, data)
+        datagram = wire.unseal(self._keys.ring, self._group, data)
         if datagram.sender not in self._guards or datagram.lan != lan.index:
             raise wire.Rejected("sender")
         return datagram
@@ -77,10 +82,11 @@ class Peers:
             before, datagram.boot, datagram.counter, lan.index, echoes=self._proves(datagram, word, echo)
         )
         if verdict == replay.UNPROVEN:
-            self._greet(lan, sender, datagram.boot)
+            self._greet(lan, datagram)
         if verdict != replay.ADMITTED:
             raise wire.Rejected(verdict)
         self._guards[sender] = guard
+        self._signer.heard(sender, datagram.keys)
         if guard.boot != before.boot:
             self._asked.pop(sender, None)
         if datagram.kind == wire.ASK and word is not None and word[0] == self.me:
@@ -88,12 +94,18 @@ class Peers:
         return guard.boot != before.boot
 
     def send(self, lan: Way, kind: int, payload: bytes, to: Iterable[int]) -> None:
-        """Seal a payload and send it to some servers on one LAN."""
-        lan.counter += 1
-        datagram = wire.Datagram(kind, self.me, lan.index, self.boot, lan.counter, payload)
-        data = wire.seal(self._key, self._group, datagram)
+        """Seal a payload and send it to some servers on one LAN, to each with a key that it holds."""
+        datagram, ring = self._next(lan, kind, payload), self._keys.ring
+        sealed: dict[bytes, bytes] = {}
         for server in to:
-            lan.send(data, server)
+            key = self._signer.key(ring, lan.index, server)
+            if key.name not in sealed:
+                sealed[key.name] = wire.seal(ring, self._group, datagram, key)
+            lan.send(sealed[key.name], server)
+
+    def _next(self, lan: Way, kind: int, payload: bytes) -> wire.Datagram:
+        lan.counter += 1
+        return wire.Datagram(kind, self.me, lan.index, self.boot, lan.counter, payload)
 
     def _proves(self, datagram: wire.Datagram, word: tuple[int, int] | None, echo: int | None) -> bool:
         """Whether the datagram proves that its boot is the sender's present one.
@@ -108,11 +120,20 @@ class Peers:
             return echo == self.boot
         return datagram.kind == wire.HELLO and word == (self.me, self.boot)
 
-    def _greet(self, lan: Way, sender: int, boot: int) -> None:
-        """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay."""
-        if (lan.index, sender, boot) not in self._greeted:  # a replayed boot must not use up the answer to the real one
-            self._greeted.add((lan.index, sender, boot))
-            self.send(lan, wire.HELLO, wire.encode_hello(sender, boot), (sender,))
-            if self._guards[sender].boot not in (0, boot):
-                asked = self._asked.setdefault(sender, secrets.randbits(64))
-                self.send(lan, wire.ASK, wire.encode_hello(sender, asked), (sender,))
+    def _greet(self, lan: Way, unproven: wire.Datagram) -> None:
+        """Answer a boot that has not proved itself, once a pulse: it will echo this server's boot, or was a replay.
+
+        The answer is signed with a key that the datagram names: a server that was started again may hold others than
+        before. A replay gains no more by it than an answer that nobody understands.
+        """
+        sender, boot = unproven.sender, unproven.boot
+        if (lan.index, sender, boot) in self._greeted:  # a replayed boot must not use up the answer to the real one
+            return
+        self._greeted.add((lan.index, sender, boot))
+        words = [(wire.HELLO, boot)]
+        if self._guards[sender].boot not in (0, boot):
+            words.append((wire.ASK, self._asked.setdefault(sender, secrets.randbits(64))))
+        ring = self._keys.ring
+        for kind, number in words:
+            datagram = self._next(lan, kind, wire.encode_hello(sender, number))
+            lan.send(wire.seal(ring, self._group, datagram, choose(ring, unproven.keys)), sender)

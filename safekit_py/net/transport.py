@@ -35,6 +35,7 @@ from safekit_py.core.group import (
     Tick,
     View,
 )
+from safekit_py.model.keys import Keyring
 from safekit_py.net import wire
 from safekit_py.net.peer import GREETINGS, Peers
 from safekit_py.net.pulse import RealtimeThread
@@ -139,7 +140,7 @@ class GroupTransport:
         self,
         settings: Settings,
         *,
-        key: bytes,
+        keys: Keyring,
         group: bytes,
         boot: int,
         lans: tuple[LanAddresses, ...],
@@ -159,7 +160,7 @@ class GroupTransport:
         now = time.monotonic_ns()
         self._state = membership.new(settings, boot, now)
         self.due = self._beat = now
-        self._peers = Peers(key=key, group=group, me=settings.me, boot=boot, others=self._state.peers)
+        self._peers = Peers(keys=keys, group=group, me=settings.me, boot=boot, others=self._state.peers)
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
 
     @property

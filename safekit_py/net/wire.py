@@ -1,9 +1,12 @@
-"""The wire format of a group's datagrams: fixed header, payload, HMAC-SHA256 with the cluster key.
+"""The wire format of a group's datagrams: header, payload, HMAC-SHA256 with a key of the cluster.
 
-    magic 4 | version 1 | type 1 | group 8 | sender 1 | lan 1 | boot 8 | counter 8 | length 2 | payload | hmac 32
+    magic 4 | version 1 | type 1 | group 8 | sender 1 | lan 1 | boot 8 | counter 8 | length 2 | key 4 | others 1
+    | 4 for each of the others | payload | hmac 32
 
-All numbers are big-endian. Nothing beyond the header is looked at before the HMAC is right. A view that does not fit
-travels in numbered parts. A datagram that is not acceptable raises ``Rejected`` with its reason, which is counted.
+All numbers are big-endian. ``key`` names the key of the HMAC, ``others`` those that the sender holds besides: there are
+some while a new key takes the place of an old one. Nothing beyond that name is looked at before the HMAC is right. A
+view that does not fit travels in numbered parts. A datagram that is not acceptable raises ``Rejected`` with its reason,
+which is counted.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safekit_py.core.buckets import Table
 from safekit_py.core.group import (
@@ -25,15 +28,16 @@ from safekit_py.core.group import (
     View,
 )
 from safekit_py.core.trail import Trail
+from safekit_py.model.keys import MAX_KEYS, NAME, Key, Ring
 
-MAGIC, VERSION = b"SKPY", 2
+MAGIC, VERSION = b"SKPY", 3
 HEARTBEAT, VIEW_PART, HELLO, ASK, ANSWER = 1, 2, 3, 4, 5
 MAX_DATAGRAM = 1400  # bytes; fits every usual MTU without fragments
 HMAC_BYTES = 32
 PART = 1200  # bytes of a view in one datagram
 MAX_PARTS = 8000  # of the largest view there can be: 16 tables and trails of 65,536 runs
 
-_HEADER = struct.Struct("!4sBB8sBBQQH")
+_HEADER = struct.Struct(f"!4sBB8sBBQQH{NAME}sB")
 _BEAT = struct.Struct("!QQBQBQQ")  # beat, view number, flags, hears, settled
 _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
@@ -50,12 +54,18 @@ class Rejected(ValueError):
         self.reason = reason
 
 
-REASONS = ("short", "long", "magic", "version", "group", "auth", "sender", "replayed", "boot", "unproven", "malformed")
+REASONS = (
+    *("short", "long", "magic", "version", "group", "key", "auth"),
+    *("sender", "replayed", "boot", "unproven", "malformed"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """An authentic datagram, its payload not yet read."""
+    """An authentic datagram, its payload not yet read.
+
+    :param keys: the names of the keys that its sender holds, that of its HMAC first; ``seal`` writes its own.
+    """
 
     kind: int
     sender: int
@@ -63,6 +73,7 @@ class Datagram:
     boot: int
     counter: int
     payload: bytes
+    keys: tuple[bytes, ...] = field(default=(), compare=False)
 
 
 def group_id(cluster: str, module: str) -> bytes:
@@ -70,8 +81,14 @@ def group_id(cluster: str, module: str) -> bytes:
     return hashlib.blake2b(f"{cluster}\0{module}".encode(), digest_size=8).digest()
 
 
-def seal(key: bytes, group: bytes, datagram: Datagram) -> bytes:
-    """The bytes to send."""
+def seal(ring: Ring, group: bytes, datagram: Datagram, key: Key | None = None) -> bytes:
+    """The bytes to send.
+
+    :param ring: what this server holds.
+    :param key: the one of them that signs; None: the newest.
+    """
+    signs = ring.newest if key is None else key
+    others = [each.name for each in ring.keys if each is not signs]
     head = _HEADER.pack(
         MAGIC,
         VERSION,
@@ -82,13 +99,15 @@ def seal(key: bytes, group: bytes, datagram: Datagram) -> bytes:
         datagram.boot,
         datagram.counter,
         len(datagram.payload),
+        signs.name,
+        len(others),
     )
-    body = head + datagram.payload
-    return body + hmac.digest(key, body, "sha256")
+    body = b"".join((head, *others, datagram.payload))
+    return body + hmac.digest(signs.secret, body, "sha256")
 
 
-def unseal(key: bytes, group: bytes, data: bytes) -> Datagram:
-    """Check a datagram that was received.
+def unseal(ring: Ring, group: bytes, data: bytes) -> Datagram:
+    """Check a datagram that was received; any key of the ring will do.
 
     :raises Rejected: with the first reason that applies.
     """
@@ -96,19 +115,24 @@ def unseal(key: bytes, group: bytes, data: bytes) -> Datagram:
         raise Rejected("short")
     if len(data) > MAX_DATAGRAM:
         raise Rejected("long")
-    magic, version, kind, its_group, sender, lan, boot, counter, length = _HEADER.unpack_from(data)
+    magic, version, kind, its_group, sender, lan, boot, counter, length, name, others = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise Rejected("magic")
     if version != VERSION:
         raise Rejected("version")
     if its_group != group:
         raise Rejected("group")
+    key = ring.named.get(name)
+    if key is None:
+        raise Rejected("key")
     body = memoryview(data)[:-HMAC_BYTES]
-    if not hmac.compare_digest(hmac.digest(key, body, "sha256"), data[-HMAC_BYTES:]):
+    if not hmac.compare_digest(hmac.digest(key.secret, body, "sha256"), data[-HMAC_BYTES:]):
         raise Rejected("auth")
-    if length != len(body) - _HEADER.size:
+    start = _HEADER.size + NAME * others
+    if others >= MAX_KEYS or length != len(body) - start:
         raise Rejected("malformed")
-    return Datagram(kind, sender, lan, boot, counter, bytes(body[_HEADER.size :]))
+    names = (bytes(body[at : at + NAME]) for at in range(_HEADER.size, start, NAME))
+    return Datagram(kind, sender, lan, boot, counter, bytes(body[start:]), (name, *names))
 
 
 class _Reader:

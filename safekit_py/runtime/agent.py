@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from safekit_py.bundle import install as bundle
@@ -26,6 +27,7 @@ from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
 from safekit_py.runtime import configcheck, identity, journal, plugins
+from safekit_py.runtime.clusterkeys import ClusterKeys
 from safekit_py.runtime.configurations import Configurations
 from safekit_py.runtime.files import write_atomically
 from safekit_py.runtime.installation import Installation
@@ -45,7 +47,7 @@ class Agent:
         self.manager = plugins.load(paths)
         self.cluster = Cluster()
         self.node = ""
-        self.key = b""
+        self.keys = ClusterKeys(paths, self._other_servers)
         self.cluster_problems: tuple[Problem, ...] = ()
         self.runners: dict[str, ModuleRunner] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
@@ -74,6 +76,7 @@ class Agent:
                 # A stop that the crash cut short: something of the application may still run.
                 runner.submit(Verb.STOP, "the earlier run was being stopped", person=False)
         self.configurations.reload.start()
+        self.keys.start()
 
     def _same_boot(self) -> bool:
         """Whether an agent has run before in the present boot of the server; from now on, one has."""
@@ -96,6 +99,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""
+        await self.keys.stop()
         await self.configurations.reload.stop()
         before = {r: r.memory.now for r in self.runners.values()}
         await self.stop_all("the agent stops", person=False)
@@ -122,7 +126,7 @@ class Agent:
     async def load_cluster(self) -> None:
         """Read cluster.xml, the key and this server's name; what is missing is kept as problems."""
         found: list[Problem] = []
-        self.cluster, self.node, self.key = Cluster(), "", b""
+        self.cluster, self.node = Cluster(), ""
         if self.paths.cluster_xml.exists():
             cluster, problems = await configcheck.check_cluster(self.paths.cluster_xml)
             found += problems
@@ -134,7 +138,7 @@ class Agent:
             remedy = "safekit-py cluster config FILE on every server"
             found.append(Problem("cluster.not-configured", "this server has no cluster.xml", remedy))
         with _collect(found):
-            self.key = await asyncio.to_thread(identity.cluster_key, self.paths)
+            await asyncio.to_thread(self.keys.load)
         self.cluster_problems = tuple(found)
 
     async def configure_cluster(self, source: bytes, node: str | None) -> tuple[Problem, ...]:
@@ -167,16 +171,22 @@ class Agent:
                 path.unlink(missing_ok=True)
             await self._reload_all()
 
-    async def set_key(self, key: bytes | None) -> None:
-        """Take the cluster's key, or forget it; refused while a module runs."""
+    async def set_key(self, text: str | None) -> None:
+        """Take the content of a key file, or forget the key; refused while a module runs."""
         async with self._changing:
             self._refuse_locked()
             self._refuse_while_running()
-            if key is None:
-                self.paths.cluster_key.unlink(missing_ok=True)
-            else:
-                await asyncio.to_thread(write_atomically, self.paths.cluster_key, f"{key.hex()}\n".encode(), 0o600)
+            await asyncio.to_thread(self.keys.delete if text is None else partial(self.keys.replace, text))
             await self._reload_all()
+
+    async def change_keys(self, change: Callable[[], None]) -> None:
+        """Change the keys while modules run; see :class:`ClusterKeys`."""
+        async with self._changing:
+            self._refuse_locked()
+            await asyncio.to_thread(change)
+
+    def _other_servers(self) -> dict[int, str]:
+        return {number: name for number, name in enumerate(self.cluster.nodes) if name != self.node}
 
     @property
     def cluster_lock(self) -> str:
@@ -288,7 +298,7 @@ class Agent:
             manager=self.manager,
             cluster=self.cluster,
             node=self.name,
-            cluster_key=self.key,
+            keys=self.keys.live,
             module_id=identity.module_id(self.paths, name),
             publish=self.publish,
             ask=self.ask,

@@ -1,4 +1,4 @@
-"""Who this server is: its cluster, its name in it, the shared key, and the number of each module."""
+"""Who this server is: its cluster, its name in it, and the number of each module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from safekit_py.model.config import Cluster
 from safekit_py.model.paths import Paths
 
 MODULE_IDS = 1024
-KEY_BYTES = 32
 
 
 def node_name(paths: Paths, cluster: Cluster) -> str:
@@ -34,30 +33,6 @@ def node_name(paths: Paths, cluster: Cluster) -> str:
             str(paths.cluster_xml),
         )
     )
-
-
-def cluster_key(paths: Paths) -> bytes:
-    """The cluster's key.
-
-    :raises StateError: there is none, it is not a key, or others may read it.
-    """
-    path = paths.cluster_key
-    try:
-        if path.stat().st_mode & 0o077:
-            raise StateError(
-                Problem("cluster.key-readable", "others may read the cluster key", f"chmod 600 {path}", str(path))
-            )
-        key = bytes.fromhex(path.read_text().strip())
-    except FileNotFoundError:
-        remedy = "safekit-py cluster genkey on one server, then cluster genkey --from FILE on the others"
-        raise StateError(Problem("cluster.no-key", "the cluster has no key", remedy, str(path))) from None
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise StateError(
-            Problem("cluster.bad-key", f"the cluster key must be {KEY_BYTES * 2} hexadecimal digits", file=str(path))
-        )
-    return key
 
 
 def module_id(paths: Paths, name: str) -> int:

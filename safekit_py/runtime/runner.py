@@ -21,6 +21,7 @@ from safekit_py.core.rules import Explained
 from safekit_py.errors import Problem, SafekitError, StateError
 from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
+from safekit_py.model.keys import Keyring
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import Checker, ModuleContext, ModuleRuntime, ModuleType
 from safekit_py.model.state import Readiness, Resource, Severity, State
@@ -64,7 +65,7 @@ class ModuleRunner:
         manager: Manager,
         cluster: Cluster,
         node: str,
-        cluster_key: bytes,
+        keys: Keyring,
         module_id: int,
         publish: Callable[[Event], None],
         ask: Callable[[str], Mapping[str, Any]] = _not_known,
@@ -88,7 +89,7 @@ class ModuleRunner:
         self.reason = self.memory.now.reason
         self.pending: tuple[Problem, ...] = ()  # why an edited configuration is not the active one
         self.context = ModuleContext(
-            *(name, config, cluster, node, paths, cluster_key, module_id, self._type_log, self.board.set),
+            *(name, config, cluster, node, paths, keys, module_id, self._type_log, self.board.set),
             resource=self.board.get,
             request=self._asked,
             ask=ask,

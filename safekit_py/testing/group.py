@@ -13,6 +13,7 @@ from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import ModuleContext, ModuleHandle
 from safekit_py.model.state import Readiness, Severity, State
+from safekit_py.net.keys import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FakeGroup:
     def context(self) -> ModuleContext:
         """What checkers and module types get."""
         return ModuleContext(
-            *(self.name, self.config, self.cluster, self.node, self.paths, bytes(32), 0),
+            *(self.name, self.config, self.cluster, self.node, self.paths, Keys.of(bytes(32)), 0),
             log=self.log,
             set_resource=self.set_resource,
             resource=lambda name: self.values.get(name, "unknown"),

@@ -2,7 +2,8 @@
 lost.
 
 The proof is a challenge and response (HMAC-SHA256 over both nonces, the module and the names of both servers), so a
-connection of anybody else is closed before anything that it says is looked at. The data are not encrypted: replication
+connection of anybody else is closed before anything that it says is looked at. Its key is the newest of those that both
+sides hold; a connection that stands needs no proof again when keys come and go. The data are not encrypted: replication
 belongs on a network of the two servers' own.
 """
 
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from safekit_py.api import Key, Ring
+
 from .frames import Frame, Kind, Reader, WireError, head, words
 from .request import Data
 
@@ -33,21 +36,21 @@ MUCH = 16 << 20  # bytes that wait to be sent: then no more is read from the ker
 class Names:
     """Who talks to whom.
 
-    :param key: of the cluster.
+    :param keys: gives those of the cluster as they are now.
     :param me: the name of this server.
     """
 
     module: str
-    key: bytes
+    keys: Callable[[], Ring]
     me: str
     peer: str
 
 
-def proof(names: Names, role: str, mine: str, theirs: str) -> str:
-    """What shows that a side has the key, in answer to the other's nonce."""
+def proof(key: Key, names: Names, role: str, mine: str, theirs: str) -> str:
+    """What shows that a side has a key, in answer to the other's nonce."""
     speaker, listener = (names.me, names.peer) if role == "me" else (names.peer, names.me)
     text = "\0".join(("safekit replication", names.module, speaker, listener, theirs, mine))
-    return hmac.new(names.key, text.encode(), "sha256").hexdigest()
+    return hmac.new(key.secret, text.encode(), "sha256").hexdigest()
 
 
 class Link:
@@ -73,9 +76,11 @@ class Link:
         self.sent = 0
         self._nonce, self.proven = secrets.token_hex(16), False
         self._answered = False
+        self._ring = names.keys()
+        held = [key.name.hex() for key in self._ring.keys]
         now = time.monotonic()
         self.heard, self._pinged = now, now
-        self.put(words(Kind.AUTH, {"nonce": self._nonce, "module": names.module, "from": names.me}))
+        self.put(words(Kind.AUTH, {"nonce": self._nonce, "module": names.module, "from": names.me, "keys": held}))
 
     def put(self, *parts: Data) -> None:
         """Send these bytes after what waits already."""
@@ -143,13 +148,22 @@ class Link:
             self._theirs = said.get("nonce", "")
             if not isinstance(self._theirs, str) or not self._theirs.isascii():
                 raise WireError("a nonce that is none")
+            self._key = self._common(said.get("keys"))
             self._answered = True
-            self.say(Kind.AUTH, {"proof": proof(self._names, "me", self._nonce, self._theirs)})
+            self.say(Kind.AUTH, {"proof": proof(self._key, self._names, "me", self._nonce, self._theirs)})
         elif not self.proven:
-            right = proof(self._names, "peer", self._theirs, self._nonce)
+            right = proof(self._key, self._names, "peer", self._theirs, self._nonce)
             if not hmac.compare_digest(ascii(said.get("proof")), ascii(right)):
                 raise WireError("the other side has not the key of this cluster")
             self.proven = True
+
+    def _common(self, theirs: object) -> Key:
+        """The newest key that both sides hold."""
+        names = theirs if isinstance(theirs, list) else []
+        common = [key for key in self._ring.keys if key.name.hex() in names]
+        if not common:
+            raise WireError("the other side has no key of this cluster, or another version")
+        return common[-1]
 
     def tick(self, now: float) -> None:
         """Let the other side hear that this one lives.

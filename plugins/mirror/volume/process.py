@@ -27,6 +27,7 @@ from .fence import Fence
 from .flusher import Flusher
 from .fuse import Session
 from .image import ImageFile, create
+from .keyfile import KeyFile
 from .link import Names
 from .poller import Poller
 from .serving import Primary
@@ -46,8 +47,7 @@ class Process:
     def __init__(self, start: Start) -> None:
         self.start, self.folder = start, Path(start.folder)
         options = dict(start.options)
-        key = bytes.fromhex(Path(options["key"]).read_text().strip())
-        self.names = Names(start.module, key, options["me"], options["peer"])
+        self.names = Names(start.module, KeyFile(Path(options["key"])).ring, options["me"], options["peer"])
         self.options, self.timeout = options, float(options.get("timeout", 3.0))
         self.generation = known(self.folder)
         self.primary: Primary | None = None

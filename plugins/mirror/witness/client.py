@@ -1,30 +1,33 @@
 """A server's side of our own witness: see ``seams.WitnessClient``.
 
 Each request is sent again until its answer comes or its time is over. A lease counts from before the request was first
-sent, so an answer that comes late, or twice, promises nothing too long.
+sent, so an answer that comes late, or twice, promises nothing too long. Requests are signed with the newest key that
+the witness is known to hold; while nothing is known of it, or it does not answer, each key has its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from safekit_py.api import ModuleContext, SafekitError
+from safekit_py.api import ModuleContext, Ring, SafekitError, choose_key
 
 from ..model import Witness
 from ..seams import Grant, WitnessClient
 from . import wire
 from .addresses import endpoint
+from .keyfiles import read_keys
 from .protocol import MARGIN, Answer, Request
-from .service import read_key
 
 PATIENCE = 1.0  # seconds for a request, or a third of the lease where that is less
 AGAIN = 0.15  # seconds after which a request is sent again
+TRIES = 2  # with the key that the witness is known to hold, before the others have their turn
 
 
 def clock() -> int:
@@ -40,22 +43,32 @@ def make(context: ModuleContext, witness: Witness) -> WitnessClient:
 
         return EtcdWitness(witness, cluster, context.name, context.node)
     file = dict(witness.options).get("key")
-    shared: Callable[[], bytes] = (lambda: read_key(Path(file))) if file else (lambda: context.cluster_key)
-    return SafekitWitness(witness, shared, cluster, context.name, context.node)
+    if file:
+        return SafekitWitness(witness, lambda: read_keys(Path(file)), cluster, context.name, context.node)
+    keys, who = context.keys, f"witness {witness.addresses[0]}"
+    names = (cluster, context.name, context.node)
+    client = SafekitWitness(witness, lambda: keys.ring, *names, told=lambda held: keys.heard(who, held))
+    keys.expect(who, client.look)
+    return client
 
 
 class _Mailbox(asyncio.DatagramProtocol):
     """Hands each answer to whoever waits for it."""
 
-    def __init__(self, key: wire.Key) -> None:
-        self._key = key
+    def __init__(self, keys: Iterable[wire.Key]) -> None:
+        self._keys = {key.name: key for key in keys}
+        self.held: tuple[bytes, ...] = ()  # names of the shared keys as the last answer told them, its own first
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         with contextlib.suppress(wire.Rejected):
-            answer = wire.answered(self._key.open(wire.ANSWER, data))
+            key = self._keys.get(wire.named(data))
+            if key is None:
+                return
+            answer, held = wire.answered(key.open(wire.ANSWER, data))
             waits = self.waiting.get(answer.nonce)
             if waits is not None and not waits.done():
+                self.held = (key.shared, *(name for name in held if name != key.shared))
                 waits.set_result(answer)
 
     def error_received(self, exc: Exception) -> None:
@@ -65,16 +78,27 @@ class _Mailbox(asyncio.DatagramProtocol):
 class SafekitWitness:
     """See ``seams.WitnessClient``.
 
-    :param shared: gives the key that the witness has too.
+    :param shared: gives the keys that the witness has too, or one of them.
+    :param told: is called with the names of the keys that the witness holds, when it answers; that of its answer first.
     """
 
     proves = True
 
-    def __init__(self, witness: Witness, shared: Callable[[], bytes], cluster: str, module: str, server: str) -> None:
+    def __init__(
+        self,
+        witness: Witness,
+        shared: Callable[[], Ring],
+        cluster: str,
+        module: str,
+        server: str,
+        told: Callable[[tuple[bytes, ...]], None] = lambda _: None,
+    ) -> None:
         self._address, self._lease = witness.addresses[0], round(witness.lease * 1e9)
         self._shared, self._cluster, self._module, self._server = shared, cluster, module, server
         self._patience = min(PATIENCE, witness.lease / 3)
         self._token = 0
+        self._held: tuple[bytes, ...] = ()
+        self._told = told
         self._one = asyncio.Lock()
 
     async def acquire(self, data: str, previous: str, *, known: bool = False) -> Grant:
@@ -90,6 +114,12 @@ class SafekitWitness:
         """Give it back; when the witness does not answer, it ends by itself."""
         await self._ask("release", "", "")
 
+    async def look(self) -> None:
+        """Ask which keys it holds, beside what else is asked: also a secondary must know, which needs no lease yet."""
+        with contextlib.suppress(TimeoutError, OSError, SafekitError):
+            async with asyncio.timeout(self._patience):
+                await self._exchange("keys", "", "")
+
     async def _ask(self, verb: str, data: str, previous: str) -> tuple[Answer | None, int, str]:
         """The answer, the clock from before its request was sent, and why there is none."""
         async with self._one:
@@ -97,6 +127,7 @@ class SafekitWitness:
                 async with asyncio.timeout(self._patience):
                     return *await self._exchange(verb, data, previous), ""
             except TimeoutError:
+                self._held = ()
                 return None, 0, ""
             except OSError as error:
                 return None, 0, f": {error.strerror or error}"
@@ -104,21 +135,27 @@ class SafekitWitness:
                 return None, 0, f": {error.problems[0].message}"
 
     async def _exchange(self, verb: str, data: str, previous: str) -> tuple[Answer, int]:
-        key = wire.Key(self._shared())
+        ring = self._shared()
+        keys = {shared.name: wire.Key(shared) for shared in ring.keys}
         loop = asyncio.get_running_loop()
         host, port = endpoint(self._address, wire.PORT)
         # A new socket each time: it finds the witness again after its name or the routes have changed.
-        transport, mailbox = await loop.create_datagram_endpoint(lambda: _Mailbox(key), remote_addr=(host, port))
+        made = loop.create_datagram_endpoint(lambda: _Mailbox(keys.values()), remote_addr=(host, port))
+        transport, mailbox = await made
         try:
             while True:
                 nonce = int.from_bytes(os.urandom(8), "big")
-                lease = 0 if verb == "release" else self._lease
+                lease = self._lease if verb in ("acquire", "resume") else 0
                 request = Request(self._server, verb, nonce, self._token, data, previous, lease)
                 since = clock()
                 waits = mailbox.waiting[nonce] = loop.create_future()
-                answer = await self._until_answered(
-                    transport, wire.ask(key, self._cluster, self._module, request), waits
-                )
+                tries = [*([choose_key(ring, self._held)] * TRIES if self._held else ()), *ring.keys]
+                asks = [wire.ask(keys[each.name], self._cluster, self._module, request) for each in tries]
+                answer = await self._until_answered(transport, asks, waits)
+                self._held = mailbox.held
+                self._told(mailbox.held)
+                if verb == "keys":
+                    return answer, since
                 self._token = answer.token
                 if answer.verdict != "again":
                     return answer, since
@@ -127,9 +164,10 @@ class SafekitWitness:
 
     @staticmethod
     async def _until_answered(
-        transport: asyncio.DatagramTransport, datagram: bytes, waits: asyncio.Future[Answer]
+        transport: asyncio.DatagramTransport, datagrams: Iterable[bytes], waits: asyncio.Future[Answer]
     ) -> Answer:
+        turn = itertools.cycle(datagrams)
         while True:
-            transport.sendto(datagram)
+            transport.sendto(next(turn))
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(asyncio.shield(waits), AGAIN)

@@ -14,13 +14,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from safekit_py.api import Problem, SystemProblem
 
 from . import protocol, wire
+from .keyfiles import KeyFiles
 from .store import Store, Where
 
 log = logging.getLogger("safekit.witness")
@@ -35,9 +36,8 @@ def clock() -> int:
 class Service(asyncio.DatagramProtocol):
     """Serves the owners of some keys. What is not authentic is counted and gets no answer."""
 
-    def __init__(self, keys: Iterable[bytes], store: Store, now: Callable[[], int] = clock) -> None:
-        self._keys = {key.name: key for key in map(wire.Key, keys)}
-        self._store, self._now = store, now
+    def __init__(self, keys: KeyFiles, store: Store, now: Callable[[], int] = clock) -> None:
+        self._keys, self._store, self._now = keys, store, now
         self._rooms = {where: protocol.restored(record, now()) for where, record in store.load().items()}
         self._transport: asyncio.DatagramTransport | None = None
         self.rejected: collections.Counter[str] = collections.Counter()
@@ -64,11 +64,13 @@ class Service(asyncio.DatagramProtocol):
         :raises wire.Rejected: it is none of an owner of a key.
         :raises OSError: the record could not be written; nothing has changed.
         """
-        key = self._keys.get(wire.named(data))
-        if key is None:
+        held = self._keys.find(wire.named(data), self._now())
+        if held is None:
             raise wire.Rejected("key")
-        cluster, module, request = wire.asked(key.open(wire.REQUEST, data))
-        where: Where = (key.name.hex(), cluster, module)
+        cluster, module, request = wire.asked(held.key.open(wire.REQUEST, data))
+        if request.verb == "keys":  # nothing but what every answer tells
+            return wire.answer(held.key, protocol.Answer(request.nonce, "keys", 0, ""), held.names)
+        where: Where = (held.owner, cluster, module)
         room = self._rooms.get(where)
         if room is None:
             if len(self._rooms) >= ROOMS:
@@ -80,7 +82,7 @@ class Service(asyncio.DatagramProtocol):
             self._store.save(where, after.record)
             log.info("%s of %s: %s", module, cluster, _told(room.record, after.record))
         self._rooms[where] = after
-        return wire.answer(key, answer)
+        return wire.answer(held.key, answer, held.names)
 
 
 def _told(before: protocol.Record, after: protocol.Record) -> str:
@@ -90,26 +92,6 @@ def _told(before: protocol.Record, after: protocol.Record) -> str:
     if after.data != before.data:
         words.append(f"the data are {after.data} of {after.author}")
     return ", ".join(words) or "a longer lease"
-
-
-def read_key(path: Path) -> bytes:
-    """A shared key: 64 hexadecimal digits, as ``safekit-py cluster genkey`` makes it.
-
-    :raises SystemProblem: ``witness.key``.
-    """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SystemProblem(Problem("witness.key", "others may read the key", f"chmod 600 {path}", str(path)))
-        key = bytes.fromhex(path.read_text().strip())
-    except OSError as error:
-        why = f"the key cannot be read: {error.strerror}"
-        raise SystemProblem(Problem("witness.key", why, "copy the key of the cluster there", str(path))) from error
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        text = "the key must be 64 hexadecimal digits"
-        raise SystemProblem(Problem("witness.key", text, "safekit-py cluster genkey makes one", str(path)))
-    return key
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -134,7 +116,7 @@ def _bound(made: socket.socket, address: Any) -> socket.socket:
 
 
 async def serve(
-    host: str, port: int, keys: Iterable[bytes], folder: Path, ready: Callable[[int], None], until: asyncio.Event
+    host: str, port: int, keys: KeyFiles, folder: Path, ready: Callable[[int], None], until: asyncio.Event
 ) -> None:
     """Run until told to end.
 
@@ -160,7 +142,7 @@ async def serve(
         store.close()
 
 
-def run(host: str, port: int, keys: Iterable[bytes], folder: Path, ready: Callable[[int], None]) -> None:
+def run(host: str, port: int, keys: KeyFiles, folder: Path, ready: Callable[[int], None]) -> None:
     """Serve in this process until SIGTERM or SIGINT."""
 
     async def main() -> None:

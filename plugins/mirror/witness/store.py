@@ -16,7 +16,7 @@ from safekit_py.api import Problem, SystemProblem
 from .protocol import Record
 
 Where = tuple[str, str, str]
-"""Key's name in hexadecimal, cluster, module."""
+"""``wire.owner`` of the cluster's keys, cluster, module."""
 
 
 class Store:

@@ -2,9 +2,10 @@
 
     magic 4 | version 1 | kind 1 | key 8 | JSON | hmac 32
 
-The HMAC-SHA256 is that of a key which is made of the shared one for this use alone. ``key`` is made of that key too and
-tells the witness which of several to take. Nothing else is looked at before the HMAC is right. The kind says which way
-a datagram goes, so a request that is sent back is no answer.
+The HMAC-SHA256 is that of a key which is made of a shared one for this use alone. ``key`` is made of that key too and
+tells the other side which of several to take. An answer names the keys of the cluster that the witness holds, so that a
+server goes over to a new one when the witness has it too. Nothing else is looked at before the HMAC is right. The kind
+says which way a datagram goes, so a request that is sent back is no answer.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import hashlib
 import hmac
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
+from safekit_py.api import Key as Shared
+from safekit_py.api import Ring
+
 from .protocol import LONGEST, NAME, SHORTEST, Answer, Request
 
-MAGIC, VERSION = b"SKPW", 1
+MAGIC, VERSION = b"SKPW", 2
 REQUEST, ANSWER = 1, 2
 MAX_DATAGRAM = 1400
 PORT = 4850
@@ -36,10 +41,14 @@ class Rejected(ValueError):
 
 
 class Key:
-    """A shared key, made fit for this use."""
+    """A shared key, made fit for this use.
 
-    def __init__(self, shared: bytes) -> None:
-        self._secret = hmac.digest(shared, b"safekit witness", "sha256")
+    :ivar shared: the name of the shared one.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared.name
+        self._secret = hmac.digest(shared.secret, b"safekit witness", "sha256")
         self.name = hashlib.blake2b(self._secret, digest_size=8).digest()
 
     def seal(self, kind: int, content: dict[str, Any]) -> bytes:
@@ -66,6 +75,11 @@ class Key:
         if not isinstance(content, dict):
             raise Rejected("malformed")
         return content
+
+
+def owner(ring: Ring) -> str:
+    """What tells a cluster's records from another's; the same through every rotation of its keys."""
+    return hashlib.blake2b(hmac.digest(ring.origin, b"safekit witness", "sha256"), digest_size=8).hexdigest()
 
 
 def named(data: bytes) -> bytes:
@@ -105,22 +119,29 @@ def asked(content: dict[str, Any]) -> tuple[str, str, Request]:
         raise Rejected("malformed")
     request = Request(**{f.name: content[f.name] for f in fields(Request)})
     acquires = request.verb in ("acquire", "resume") and bool(request.data) and SHORTEST <= request.lease <= LONGEST
-    if not (acquires or request.verb == "release") or not (request.server and content["module"]):
+    if not (acquires or request.verb in ("release", "keys")) or not (request.server and content["module"]):
         raise Rejected("malformed")
     return content["cluster"], content["module"], request
 
 
-def answer(key: Key, given: Answer) -> bytes:
-    """An answer as a datagram."""
-    return key.seal(ANSWER, asdict(given))
+def answer(key: Key, given: Answer, held: Iterable[bytes]) -> bytes:
+    """An answer as a datagram.
+
+    :param held: the names of the cluster's keys that the witness holds.
+    """
+    return key.seal(ANSWER, {**asdict(given), "keys": [name.hex() for name in held]})
 
 
-def answered(content: dict[str, Any]) -> Answer:
-    """The answer of an opened datagram.
+def answered(content: dict[str, Any]) -> tuple[Answer, tuple[bytes, ...]]:
+    """The answer of an opened datagram, and the names of the cluster's keys that the witness holds.
 
     :raises Rejected: malformed.
     """
-    shape = {"nonce": int, "verdict": str, "token": int, "reason": str}
+    shape = {"nonce": int, "verdict": str, "token": int, "reason": str, "keys": list}
     if set(content) != set(shape) or not all(type(content[name]) is kind for name, kind in shape.items()):
         raise Rejected("malformed")
-    return Answer(**content)
+    try:
+        held = tuple(map(bytes.fromhex, content.pop("keys")))
+    except (TypeError, ValueError):
+        raise Rejected("malformed") from None
+    return Answer(**content), held

@@ -1,6 +1,8 @@
-"""Routes of the cluster's configuration: take it, remove it, lock it against change."""
+"""Routes of the cluster's configuration: take it, remove it, lock it against change; rotate its keys."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from safekit_py.control import schemas
 from safekit_py.control.access import Role
@@ -24,6 +26,23 @@ def router(agent: Agent) -> Routes:
         await agent.set_key(None)
         return schemas.Done(done=True)
 
+    @routes.get("/key")
+    async def keys() -> schemas.KeysDocument:
+        """The keys' numbers and fingerprints, and who holds and uses which; never the keys."""
+        return _keys(agent)
+
+    @routes.post("/key/rotate")
+    async def rotate(body: schemas.RotateBody) -> schemas.KeysDocument:
+        """Make a new key, or hold those of another server's key file too, while modules run."""
+        await agent.change_keys(agent.keys.rotate if body.key is None else partial(agent.keys.take, body.key))
+        return _keys(agent)
+
+    @routes.post("/key/drop")
+    async def drop(body: schemas.DropBody) -> schemas.KeysDocument:
+        """Forget all keys but the newest, when nobody needs them any more."""
+        await agent.change_keys(partial(agent.keys.drop, force=body.force))
+        return _keys(agent)
+
     @routes.put("/lock")
     async def lock(body: schemas.LockBody) -> schemas.Done:
         """Refuse every change of cluster.xml and key until it is unlocked."""
@@ -37,3 +56,16 @@ def router(agent: Agent) -> Routes:
         return schemas.Done(done=True)
 
     return routes
+
+
+def _keys(agent: Agent) -> schemas.KeysDocument:
+    return schemas.KeysDocument(
+        file=str(agent.paths.cluster_key),
+        keys=[schemas.KeyItem(number=key.number, fingerprint=key.fingerprint) for key in agent.keys.live.ring.keys],
+        users=[
+            schemas.KeyUserItem(
+                name=each.name, holds=list(each.holds), signs=each.signs, gets=each.gets, awaited=each.awaited
+            )
+            for each in agent.keys.users()
+        ],
+    )

@@ -69,8 +69,8 @@ def router(agent: Agent) -> Routes:
 
     @routes.put("/cluster/key")
     async def key(body: schemas.KeyBody) -> schemas.Done:
-        """Take the cluster's key."""
-        await agent.set_key(bytes.fromhex(body.key))
+        """Take the cluster's keys."""
+        await agent.set_key(body.key)
         return schemas.Done(done=True)
 
     return routes

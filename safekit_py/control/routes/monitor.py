@@ -71,10 +71,10 @@ def router(agent: Agent) -> Routes:
             )
             for node in agent.cluster.nodes
         ]
-        key = hashlib.sha256(b"fingerprint" + agent.key).hexdigest()[:16] if agent.key else ""
+        ring = agent.keys.live.ring
         return schemas.ClusterDocument(
             configured=bool(agent.cluster.nodes),
-            key=key,
+            key=ring.newest.fingerprint if ring.keys else "",
             signature=signature,
             locked=agent.cluster_lock,
             nodes=nodes,

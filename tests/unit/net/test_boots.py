@@ -6,10 +6,12 @@ import time
 import pytest
 
 from safekit_py.core.group import NO_NUMBER, Heartbeat, Known, Settings
+from safekit_py.model.keys import first
 from safekit_py.net import wire
+from safekit_py.net.keys import Keys
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 
-KEY, GROUP, BOOT = b"k" * 32, wire.group_id("c", "boots"), 77
+KEY, GROUP, BOOT = first(b"k" * 32), wire.group_id("c", "boots"), 77
 
 
 class Peer:
@@ -22,7 +24,7 @@ class Peer:
         port = self.socket.getsockname()[1]
         self.server = GroupTransport(
             Settings(0, (0, 1), 1),
-            key=KEY,
+            keys=Keys(KEY),
             group=GROUP,
             boot=BOOT,
             lans=(LanAddresses("lan", "127.0.0.1", port, {1: "127.0.0.2"}),),
@@ -135,7 +137,7 @@ def test_a_data_plane_that_raises_stops_neither_the_thread_nor_its_owner():
         port = free.getsockname()[1]
     group = GroupTransport(
         Settings(0, (0,), 1, pulse=5_000_000),
-        key=KEY,
+        keys=Keys(KEY),
         group=GROUP,
         boot=BOOT,
         lans=(LanAddresses("lan", "127.0.0.1", port, {}),),

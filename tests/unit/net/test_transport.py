@@ -10,10 +10,12 @@ import pytest
 
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import Heartbeat, Known, Member, Number, Settings, View
+from safekit_py.model.keys import first
 from safekit_py.net import wire
+from safekit_py.net.keys import Keys
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 
-KEY = bytes(range(32))
+KEY = first(bytes(range(32)))
 GROUP = wire.group_id("cluster", "web")
 PULSE = 25_000_000
 TAP = 3  # the number of a server that never speaks: its address is a socket of the test, which hears all
@@ -72,7 +74,7 @@ class Servers:
         lan = LanAddresses("lan", HOSTS[me], self.port, {n: h for n, h in HOSTS.items() if n != me})
         group = GroupTransport(
             Settings(me, tuple(HOSTS), 1, PULSE, slost=12, mlost=12),
-            key=KEY,
+            keys=Keys(KEY),
             group=GROUP,
             boot=boot_id(),
             lans=(lan,),
@@ -179,7 +181,7 @@ def test_forged_replayed_and_foreign_datagrams_are_counted_and_change_nothing(se
 
     servers.refuses(0, from_1, "replayed")
     servers.refuses(2, from_1 * 5, "replayed")
-    servers.refuses(0, [wire.seal(bytes(32), GROUP, forged)], "auth")
+    servers.refuses(0, [wire.seal(first(bytes(32)), GROUP, forged)], "key")
     servers.refuses(0, [good[:40] + bytes((good[40] ^ 1,)) + good[41:], good[:-1], good + b"\0"], "auth")
     servers.refuses(0, [wire.seal(KEY, wire.group_id("cluster", "db"), forged)], "group")
     servers.refuses(0, [wire.seal(KEY, GROUP, replace(forged, sender=77))], "sender")
@@ -263,7 +265,7 @@ class Lone:
             addresses.append(LanAddresses(f"lan{index}", f"127.0.{index}.1", self.port, there))
         self.group = GroupTransport(
             Settings(0, (0, 1), groups, PULSE, slost, slost),
-            key=KEY,
+            keys=Keys(KEY),
             group=GROUP,
             boot=self.boot,
             lans=tuple(addresses),
@@ -453,7 +455,7 @@ def test_a_server_that_is_not_on_every_lan_is_reached_where_it_is(lone):
 
 def make(*lans):
     settings = Settings(0, (0, 1), 1)
-    return GroupTransport(settings, key=KEY, group=GROUP, boot=1, lans=lans, callbacks=Log().callbacks)
+    return GroupTransport(settings, keys=Keys(KEY), group=GROUP, boot=1, lans=lans, callbacks=Log().callbacks)
 
 
 def test_lans_have_the_number_that_all_servers_give_them():

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import MAX_GROUPS, MAX_INFO, MAX_SERVERS, Heartbeat, Known, Member, Number, View
 from safekit_py.core.trail import HOLDERS, Trail
+from safekit_py.model.keys import first
 from safekit_py.net import wire
 
-KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
+KEY, OTHER_KEY = first(bytes(range(32))), first(bytes(range(1, 33)))
 GROUP = wire.group_id("one,two,three", "web")
 OTHER_GROUP = wire.group_id("one,two,three", "db")
-HEADER = 34
+HEADER = 39
 
 U64, U16, U8 = st.integers(0, 2**64 - 1), st.integers(0, 65535), st.integers(0, 255)
 INFOS = st.binary(max_size=MAX_INFO)
@@ -108,7 +109,8 @@ SAMPLE = wire.Datagram(wire.HEARTBEAT, 1, 0, 99, 12, b"payload of some bytes")
 
 def test_each_byte_flipped_in_every_way():
     good = wire.seal(KEY, GROUP, SAMPLE)
-    expected = ["magic"] * 4 + ["version"] + ["auth"] + ["group"] * 8 + ["auth"] * (len(good) - 14)
+    expected = ["magic"] * 4 + ["version"] + ["auth"] + ["group"] * 8 + ["auth"] * 20 + ["key"] * 4
+    expected += ["auth"] * (len(good) - len(expected))
     for at, bits in itertools.product(range(len(good)), range(1, 256)):
         bad = bytearray(good)
         bad[at] ^= bits
@@ -134,7 +136,7 @@ def test_oversize():
 
 @given(DATAGRAMS)
 def test_another_key_and_another_group(datagram):
-    assert reason(wire.unseal, KEY, GROUP, wire.seal(OTHER_KEY, GROUP, datagram)) == "auth"
+    assert reason(wire.unseal, KEY, GROUP, wire.seal(OTHER_KEY, GROUP, datagram)) == "key"
     assert reason(wire.unseal, KEY, GROUP, wire.seal(KEY, OTHER_GROUP, datagram)) == "group"
 
 
@@ -146,8 +148,8 @@ def test_groups_differ_by_cluster_and_by_module():
 @given(st.integers(0, 65535))
 def test_a_length_that_lies_though_it_is_signed(length):
     payload = b"twelve bytes"
-    head = struct.pack("!4sBB8sBBQQH", wire.MAGIC, wire.VERSION, 1, GROUP, 1, 0, 99, 12, length)
-    data = head + payload + hmac.digest(KEY, head + payload, "sha256")
+    head = struct.pack("!4sBB8sBBQQH4sB", wire.MAGIC, wire.VERSION, 1, GROUP, 1, 0, 99, 12, length, KEY.newest.name, 0)
+    data = head + payload + hmac.digest(KEY.newest.secret, head + payload, "sha256")
     if length == len(payload):
         assert wire.unseal(KEY, GROUP, data).payload == payload
     else:
@@ -370,11 +372,11 @@ BOOT, COORDINATOR = 0x0123456789ABCDEF, 0x1111222233334444
 
 VECTORS = {
     "heartbeat": (
-        "534b5059 02 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 005b"
+        "534b5059 03 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 005b 4897a24c 00"
         "0000000000000102 0000000000000007 00 1111222233334444 03 0000000000000005 0000000000000006"
         "02 0001 ffff 06 02005e000001"
         "02 00 1111222233334444 0000000000000200 02 3f aaaabbbbccccdddd 00000000000003ff 05"
-        "3a6cfeff81671815d93695df983d0689503cace063f53bd2a40edf1a68ffe96d",
+        "43a0b6603b2d8632a8981acecef62c6aa536dfa5d97b2ae6c69b3c90603fa82c",
         (wire.HEARTBEAT, 2, 1, BOOT, 0x0A0B),
         Heartbeat(
             beat=0x102,
@@ -392,20 +394,20 @@ VECTORS = {
         ),
     ),
     "hello": (
-        "534b5059 02 03 92c1f2453636a7b6 02 00 0123456789abcdef 0000000000000001 0009"
+        "534b5059 03 03 92c1f2453636a7b6 02 00 0123456789abcdef 0000000000000001 0009 4897a24c 00"
         "00 1111222233334444"
-        "3c9f5482708846bcc1ca824738b44f83849dda448b39457ddd5abc58423aa91c",
+        "f92e5deec76df2b124d7cb7ac82cb21decd35af53526813f01f669c52481baff",
         (wire.HELLO, 2, 0, BOOT, 1),
         (0, COORDINATOR),
     ),
     "view": (
-        "534b5059 02 02 92c1f2453636a7b6 00 00 1111222233334444 0000000000000010 0055"
+        "534b5059 03 02 92c1f2453636a7b6 00 00 1111222233334444 0000000000000010 0055 4897a24c 00"
         "0000000000000007 00 1111222233334444 0000 0001"
         "0000000000000007 00 1111222233334444 06 6a6f696e2032 01 02"
         "00 0001 00 02 0003 02 beef"
         "00000009 3fff00 7fff02 3fff00"
         "0000000b 3fff00 bffe 02 0201 0000 00"
-        "f70cef7907d5280071a2f3f7e6eda8b30703720f49603b32240cf1a8eac247ed",
+        "2a1e90232af62a32b8d597933cb1b7786a75c8bdf91bd9407eab5fd018044884",
         (wire.VIEW_PART, 0, 0, COORDINATOR, 0x10),
         View(
             Number(7, 0, COORDINATOR),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safekit_py.model.keys import first
 from safekit_py.net import wire, words
 from safekit_py.net.words import Assembler, Saying
 
@@ -49,9 +50,10 @@ def test_the_wire_is_this_one():
     assert bare.hex() == "".join(f"{n:016x}" for n in (1, 2, 3, 4, 5)) + "00000000"
     whole = words.encode(Saying(2**64 - 1, 0, 0, 1, 0, 0, 1, b"{}"))
     assert whole.hex() == "ff" * 8 + "00" * 16 + "0000000000000001" + "00" * 8 + "0000" + "0001" + "7b7d"
-    sealed = wire.seal(bytes(range(32)), bytes(8), wire.Datagram(words.BEAT, 1, 0, 7, 9, whole))
-    assert sealed[:34].hex() == "534b505902060000000000000000010000000000000000070000000000000009002e"
-    assert sealed[-32:].hex() == "ec052cfcffff6471b16f6e543e9ffb048416d557d5c80d3c4d1f2c4c1ab9d497"
+    sealed = wire.seal(first(bytes(range(32))), bytes(8), wire.Datagram(words.BEAT, 1, 0, 7, 9, whole))
+    assert sealed[:34].hex() == "534b505903060000000000000000010000000000000000070000000000000009002e"
+    assert sealed[34:39].hex() == "4897a24c00"
+    assert sealed[-32:].hex() == "bd9f541408c267a7e03bb68fee596d30828b648dcaccd8215ef4987e561694fb"
 
 
 @given(U64, U64, U64, st.integers(1, 2**64 - 1), U64)

@@ -20,6 +20,7 @@ from safekit_py.errors import StateError
 from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, User
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Readiness, State
+from safekit_py.net.keys import Keys
 from safekit_py.runtime import automation, plugins, requests, steps, watch
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
@@ -74,7 +75,7 @@ class History:
             manager=self.manager,
             cluster=Cluster(nodes=("a",)),
             node="a",
-            cluster_key=b"k" * 32,
+            keys=Keys.of(b"k" * 32),
             module_id=1,
             publish=self.publish,
             reboot=lambda: self.world.note("reboot"),

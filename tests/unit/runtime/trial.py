@@ -8,6 +8,7 @@ from safekit_py.model.config import Cluster, Failover, ModuleConfig, Service, Us
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import CheckerType
 from safekit_py.model.state import State
+from safekit_py.net.keys import Keys
 from safekit_py.runtime import plugins
 from safekit_py.runtime.runner import ModuleRunner
 
@@ -122,7 +123,7 @@ class Trial:
             manager=self.manager,
             cluster=Cluster(nodes=("a",)),
             node="a",
-            cluster_key=b"k" * 32,
+            keys=Keys.of(b"k" * 32),
             module_id=1,
             publish=self.events.append,
         )

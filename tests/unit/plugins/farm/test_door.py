@@ -11,6 +11,7 @@ from safekit_py.plugins.farm.door import Door
 from safekit_py.core.group import Settings
 from safekit_py.errors import SystemProblem
 from safekit_py.net import wire
+from safekit_py.net.keys import Keys
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 
 PULSE = 25_000_000
@@ -29,7 +30,7 @@ class One:
         peers = {other: HOSTS[other] for other in range(2) if other != me}
         self.group = GroupTransport(
             Settings(me, (0, 1), 1, PULSE),
-            key=bytes(32),
+            keys=Keys.of(bytes(32)),
             group=wire.group_id("a,b", "web"),
             boot=me + 1,
             lans=(LanAddresses("default", HOSTS[me], port, peers),),

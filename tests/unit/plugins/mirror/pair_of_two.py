@@ -23,9 +23,11 @@ from safekit_py.plugins.mirror.volume.store import load, store
 from safekit_py.plugins.mirror.volume.taking import Secondary
 from safekit_py.plugins.mirror.volume.zones import ZONE, ZoneMap
 
+from safekit_py.model.keys import first
+
 PAGE = 4096
 SIZE = 3 * ZONE
-KEY = b"k" * 32
+KEY = first(b"k" * 32)
 
 
 def content(version):
@@ -69,7 +71,7 @@ class Host:
     """One server: its files, and its worker while it lives."""
 
     def __init__(self, folder, name, peer):
-        self.folder, self.names = folder, Names("m", KEY, name, peer)
+        self.folder, self.names = folder, Names("m", lambda: KEY, name, peer)
         folder.mkdir()
         self.unsynced = {}
         self.image = self.map = self.flusher = self.worker = None

@@ -22,6 +22,7 @@ from safekit_py.errors import SafekitError
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import ModuleContext
+from safekit_py.net.keys import Keys
 from safekit_py.net.pulse import RealtimeThread
 
 KEY = bytes(range(32))
@@ -54,7 +55,7 @@ def heart_of(node, port, tmp_path, thread, *, lans=2, cluster_xml=None, on_sent=
         cluster=cluster_xml or cluster(lans),
         node=node,
         paths=Paths(tmp_path / node),
-        cluster_key=KEY,
+        keys=Keys.of(KEY),
         module_id=0,
         log=lambda severity, text: log.append((severity, text)),
         set_resource=lambda *_: None,

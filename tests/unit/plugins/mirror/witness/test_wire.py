@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from safekit_py.plugins.mirror.witness import wire
 from safekit_py.plugins.mirror.witness.protocol import Answer, Request
 
-KEY = wire.Key(bytes(range(32)))
+from safekit_py.model.keys import Key
+
+KEY = wire.Key(Key(1, bytes(range(32))))
 ASKED = Request("one", "acquire", 1, 2, "d1", "d0", 3_000_000_000)
 U64 = st.integers(0, 2**64 - 1)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
@@ -23,13 +25,13 @@ def reason(call, *args):
 
 def test_the_wire_is_this_one():
     data = wire.ask(KEY, "one,two", "db", ASKED)
-    assert data[:6] == b"SKPW\x01\x01"
+    assert data[:6] == b"SKPW\x02\x01"
     assert json.loads(data[14:-32]) == {
         "cluster": "one,two", "module": "db", "server": "one", "verb": "acquire", "nonce": 1, "token": 2,
         "data": "d1", "previous": "d0", "lease": 3_000_000_000,
     }  # fmt: skip
     assert data[6:14].hex() == "f75e2d57fece2d77"
-    assert data[-32:].hex() == "983c1cd8b39cd53d08f8618b1e7606c3377130ea8017812ae89a6e1251a182f8"
+    assert data[-32:].hex() == "a1203163f47f15fd97c4a5f7aed1c3e7f319c30efc07059237a826bdb6146d83"
 
 
 @given(NAMES, NAMES, NAMES, U64, U64, NAMES, NAMES, st.integers(500_000_000, 60_000_000_000))
@@ -37,8 +39,8 @@ def test_requests_and_answers_come_back_as_they_were(cluster, module, server, no
     request = Request(server, "acquire", nonce, token, data, previous, lease)
     sealed = wire.ask(KEY, cluster, module, request)
     assert wire.asked(KEY.open(wire.REQUEST, sealed)) == (cluster, module, request)
-    answer = Answer(nonce, "refused", token, data)
-    assert wire.answered(KEY.open(wire.ANSWER, wire.answer(KEY, answer))) == answer
+    answer, held = Answer(nonce, "refused", token, data), (KEY.shared, b"four")
+    assert wire.answered(KEY.open(wire.ANSWER, wire.answer(KEY, answer, held))) == (answer, held)
 
 
 def test_what_is_damaged_or_anothers_is_rejected():
@@ -50,7 +52,7 @@ def test_what_is_damaged_or_anothers_is_rejected():
     for cut in range(len(good)):
         assert reason(KEY.open, wire.REQUEST, good[:cut]) == ("short" if cut < 46 else "auth")
     assert reason(KEY.open, wire.REQUEST, bytes(1401)) == "long"
-    assert reason(wire.Key(bytes(32)).open, wire.REQUEST, good) == "key"
+    assert reason(wire.Key(Key(1, bytes(32))).open, wire.REQUEST, good) == "key"
     assert reason(KEY.open, wire.ANSWER, good) == "kind", "a request that is sent back is no answer"
 
 

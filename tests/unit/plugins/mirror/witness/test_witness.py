@@ -13,6 +13,9 @@ import pytest
 from safekit_py.plugins.mirror.model import Witness
 from safekit_py.plugins.mirror.witness.client import SafekitWitness, clock
 from safekit_py.plugins.mirror.witness.etcd import EtcdWitness
+from safekit_py.plugins.mirror.witness.keyfiles import read_keys
+
+from safekit_py.model.keys import first
 
 KEY = bytes(range(32))
 LEASE = 2.0
@@ -54,7 +57,7 @@ class OurWitness(Process):
 
     def client(self, server, lease=LEASE, key=KEY):
         made = Witness("safekit", (f"127.0.0.1:{self.port}",), lease)
-        return SafekitWitness(made, lambda: key, "one,two", "db", server)
+        return SafekitWitness(made, lambda: first(key), "one,two", "db", server)
 
 
 class Etcd(Process):
@@ -240,13 +243,11 @@ def test_whatever_answers_instead_of_etcd_grants_nothing(answer):
 
 def test_a_key_that_cannot_be_read_is_an_answer_that_does_not_come(tmp_path):
     async def scenario():
-        from safekit_py.plugins.mirror.witness.service import read_key
-
         path = tmp_path / "key"
-        client = SafekitWitness(Witness("safekit", ("127.0.0.1:9",), LEASE), lambda: read_key(path), "c", "m", "one")
+        client = SafekitWitness(Witness("safekit", ("127.0.0.1:9",), LEASE), lambda: read_keys(path), "c", "m", "one")
         for content, mode, words in (
             (None, 0, "cannot be read"),
-            ("zz", 0o600, "64 hex"),
+            ("zz", 0o600, "does not hold"),
             (KEY.hex(), 0o644, "others"),
         ):
             if content is not None:
