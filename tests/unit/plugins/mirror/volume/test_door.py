@@ -9,7 +9,10 @@ from safekit_py.plugins.mirror.volume.door import WAITING, Door
 from safekit_py.plugins.mirror.volume.frames import Kind, words
 from safekit_py.plugins.mirror.volume.link import Link, Names
 
-PRIMARY, SECONDARY = Names("m", b"k" * 32, "A", "B"), Names("m", b"k" * 32, "B", "A")
+from safekit_py.model.keys import first
+
+RING = first(b"k" * 32)
+PRIMARY, SECONDARY = Names("m", lambda: RING, "A", "B"), Names("m", lambda: RING, "B", "A")
 
 
 class House:

@@ -12,7 +12,20 @@ from safekit_py.plugins.mirror.volume import link as module
 from safekit_py.plugins.mirror.volume.frames import Kind, WireError, head, words
 from safekit_py.plugins.mirror.volume.link import MUCH, Link, Names, proof
 
-A, B = Names("m", b"k" * 32, "A", "B"), Names("m", b"k" * 32, "B", "A")
+from safekit_py.core.keys import dropped, rotated
+from safekit_py.model.keys import first
+
+OLD = first(b"k" * 32)
+BOTH = rotated(OLD, b"n" * 32)
+NEW = dropped(BOTH)
+HELD = [OLD.newest.name.hex()]
+
+
+def names(me, peer, ring=OLD, module="m"):
+    return Names(module, lambda: ring, me, peer)
+
+
+A, B = names("A", "B"), names("B", "A")
 
 
 class Both:
@@ -51,16 +64,40 @@ def test_two_with_the_key_prove_it_to_each_other(both):
     assert both.read == [[(Kind.ACK, b"")], [(Kind.HELLO, b'{"a": 1}')]]
 
 
+@pytest.mark.parametrize(("left", "right", "key"), [(OLD, BOTH, 1), (BOTH, OLD, 1), (BOTH, BOTH, 2), (NEW, BOTH, 2)])
+def test_the_proof_is_by_the_newest_key_that_both_hold(left, right, key):
+    both = Both(names("A", "B", left), names("B", "A", right))
+    try:
+        both.turn()
+        assert all(link.proven and link._key.number == key for link in both.links)
+    finally:
+        both.close()
+
+
+def test_keys_that_come_and_go_do_not_touch_a_connection_that_stands():
+    ring = OLD
+    both = Both(Names("m", lambda: ring, "A", "B"), B)
+    try:
+        both.turn()
+        ring = NEW
+        both.links[1].say(Kind.HELLO, {})
+        both.turn()
+        assert both.read[0] == [(Kind.HELLO, b"{}")]
+    finally:
+        both.close()
+
+
 @pytest.mark.parametrize(
     "other",
     [
-        Names("m", b"x" * 32, "B", "A"),
-        Names("another", b"k" * 32, "B", "A"),
-        Names("m", b"k" * 32, "C", "A"),
-        Names("m", b"k" * 32, "B", "C"),
-        Names("m", b"k" * 32, "A", "B"),
+        names("B", "A", first(b"x" * 32)),
+        names("B", "A", NEW),
+        names("B", "A", module="another"),
+        names("C", "A"),
+        names("B", "C"),
+        names("A", "B"),
     ],
-    ids=["key", "module", "name", "other peer", "itself"],
+    ids=["key", "dropped key", "module", "name", "other peer", "itself"],
 )
 def test_anybody_else_is_refused(other):
     both = Both(right=other)
@@ -112,14 +149,14 @@ def test_frames_before_the_proof_end_it(hand):
 
 
 def test_frames_between_nonce_and_proof_end_it(hand):
-    hand.say({"nonce": "n", "module": "m", "from": "B"})
+    hand.say({"nonce": "n", "module": "m", "from": "B", "keys": HELD})
     hand.far.sendall(head(Kind.WRITE, 0, 4, 4, 1, 0) + b"evil")
     with pytest.raises(WireError, match="not proved"):
         list(hand.link.read())
 
 
 def test_its_own_words_sent_back_prove_nothing(hand):
-    hand.say({"nonce": hand.nonce, "module": "m", "from": "B"})
+    hand.say({"nonce": hand.nonce, "module": "m", "from": "B", "keys": HELD})
     hand.link.flush()
     mine = hand.hear()["proof"]
     with pytest.raises(WireError, match="key"):
@@ -128,15 +165,15 @@ def test_its_own_words_sent_back_prove_nothing(hand):
 
 
 def test_the_proof_of_another_connection_proves_nothing(hand):
-    hand.say({"nonce": "theirs", "module": "m", "from": "B"})
+    hand.say({"nonce": "theirs", "module": "m", "from": "B", "keys": HELD})
     with pytest.raises(WireError, match="key"):
-        hand.say({"proof": proof(B, "me", "theirs", "0" * 32)})
+        hand.say({"proof": proof(OLD.newest, B, "me", "theirs", "0" * 32)})
 
 
 def test_a_right_proof_by_hand_is_taken(hand):
     """So the refusals above are those of the proof, and of nothing else."""
-    hand.say({"nonce": "theirs", "module": "m", "from": "B"})
-    hand.say({"proof": proof(B, "me", "theirs", hand.nonce)})
+    hand.say({"nonce": "theirs", "module": "m", "from": "B", "keys": HELD})
+    hand.say({"proof": proof(OLD.newest, B, "me", "theirs", hand.nonce)})
     assert hand.link.proven
     frames = hand.say({"hello": 1}, Kind.HELLO)
     assert frames[0].words() == {"hello": 1}
@@ -150,8 +187,12 @@ def test_a_right_proof_by_hand_is_taken(hand):
         {"module": "m"},
         {"proof": "x"},
         {"module": ["m"], "from": "B"},
-        {"nonce": 7, "module": "m", "from": "B"},
-        {"nonce": "\ud800", "module": "m", "from": "B"},
+        {"nonce": 7, "module": "m", "from": "B", "keys": HELD},
+        {"nonce": "n", "module": "m", "from": "B"},
+        {"nonce": "n", "module": "m", "from": "B", "keys": HELD[0]},
+        {"nonce": "n", "module": "m", "from": "B", "keys": [[], {}, None, 7]},
+        {"nonce": "n", "module": "m", "from": "B", "keys": {HELD[0]: 1}},
+        {"nonce": "\ud800", "module": "m", "from": "B", "keys": HELD},
     ],
 )
 def test_a_greeting_that_lacks_something_ends_it(hand, said):
@@ -161,7 +202,7 @@ def test_a_greeting_that_lacks_something_ends_it(hand, said):
 
 @pytest.mark.parametrize("said", [{}, {"proof": None}, {"proof": 7}, {"proof": ["x"]}, {"proof": "é"}])
 def test_a_proof_that_is_none_ends_it(hand, said):
-    hand.say({"nonce": "n", "module": "m", "from": "B"})
+    hand.say({"nonce": "n", "module": "m", "from": "B", "keys": HELD})
     with pytest.raises(WireError):
         hand.say(said)
 
