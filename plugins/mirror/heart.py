@@ -189,6 +189,11 @@ class Heart:
         heard = self._pair.last
         return heard is not None and heard.echo > since
 
+    def rejected(self) -> Mapping[str, int]:
+        """How many datagrams were not believed, by reason."""
+        found: Mapping[str, int] = self.snapshot()["rejected"]
+        return found
+
     def snapshot(self) -> dict[str, Any]:
         """Counters, as plain values."""
         return self._pair.snapshot()

@@ -354,6 +354,7 @@ class MirrorRuntime:
             "peer_state": f"{peer.side.state} {peer.side.readiness}" if heard and peer is not None else "not heard",
             "servers": {self.context.node: "alive", other: "alive" if heard else "lost"} if self.link else {},
             "lans": dict(self.link.lans()) if self.link is not None else {},
+            "rejected": dict(self.link.rejected()) if self.link is not None else {},
             "data": mine.data,
             "uptodate": mine.uptodate,
             "replicated": self.connected,

@@ -135,6 +135,9 @@ class HeartLink(Protocol):
     def lans(self) -> Mapping[str, float]:
         """By LAN: seconds since the other was heard there; infinite when never."""
 
+    def rejected(self) -> Mapping[str, int]:
+        """How many datagrams were not believed, by reason."""
+
     def close(self) -> None:
         """Stop and close the sockets."""
 

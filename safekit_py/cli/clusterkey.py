@@ -41,7 +41,7 @@ def rotate(session: Session, source: Path | None, as_json: bool) -> None:
     rotate --from FILE. Each server signs for another with the new key from when that holds it, and the old key goes by
     itself ten minutes after all others have signed with the new one.
     """
-    body = {"key": None if source is None else source.read_text()}
+    body = {"key": "" if source is None else _text(source)}
     document = session.call("POST", "/cluster/key/rotate", json=body)
     if as_json:
         emit(document)
@@ -55,8 +55,13 @@ def rotate(session: Session, source: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def drop(session: Session, force: bool, as_json: bool) -> None:
     """Forget the old keys on this server now; refused while somebody may still need them."""
-    document = session.call("POST", "/cluster/key/drop", json={"force": force})
+    document = session.call("POST", "/cluster/key/drop", params={"force": force})
     emit(document) if as_json else _show(document)
+
+
+def _text(source: Path) -> str:
+    """A key file's content; an empty one must not become the order to make a new key."""
+    return source.read_text(encoding="utf-8", errors="replace") or "empty"
 
 
 def _show(document: dict[str, Any]) -> None:

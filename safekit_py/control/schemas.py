@@ -219,14 +219,7 @@ class KeysDocument:
 class RotateBody:
     """How to rotate the key."""
 
-    key: str | None = said("the content of another server's key file; null: make a new key", None)
-
-
-@dataclass(kw_only=True, slots=True)
-class DropBody:
-    """How to drop the old keys."""
-
-    force: bool = said("also while they may still be needed", False)
+    key: str = said("the content of another server's key file; empty: make a new key", "")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -58,7 +58,7 @@ class ClusterKeys:
     def __init__(self, paths: Paths, others: Callable[[], Mapping[int, str]]) -> None:
         self.live = Keys()
         self._path, self._others = paths.cluster_key, others
-        self._seen: tuple[int, int] = (0, 0)  # inode and time of the file as it was last read or written
+        self._seen: tuple[int, int] = (0, 0)  # inode and last change of the file as it was last read or written
         self._changing = threading.Lock()  # of file and ring together
         self._task: asyncio.Task[None] | None = None
 
@@ -153,7 +153,7 @@ class ClusterKeys:
                 tuple(sorted(numbers(each.holds))),
                 (*numbers(each.holds[:1]), 0)[0],
                 keys.choose(ring, each.holds).number,
-                who in awaited,
+                len(ring.keys) > 1 and who in awaited,
             )
             for who, each in heard.items()
         ]
@@ -194,7 +194,7 @@ class ClusterKeys:
             found = self._path.stat()
         except OSError:
             return 0, 0
-        return found.st_ino, found.st_mtime_ns
+        return found.st_ino, found.st_ctime_ns
 
     def _read(self) -> Ring:
         path, self._seen = self._path, self._look()

@@ -34,13 +34,13 @@ def router(agent: Agent) -> Routes:
     @routes.post("/key/rotate")
     async def rotate(body: schemas.RotateBody) -> schemas.KeysDocument:
         """Make a new key, or hold those of another server's key file too, while modules run."""
-        await agent.change_keys(agent.keys.rotate if body.key is None else partial(agent.keys.take, body.key))
+        await agent.change_keys(partial(agent.keys.take, body.key) if body.key else agent.keys.rotate)
         return _keys(agent)
 
     @routes.post("/key/drop")
-    async def drop(body: schemas.DropBody) -> schemas.KeysDocument:
-        """Forget all keys but the newest, when nobody needs them any more."""
-        await agent.change_keys(partial(agent.keys.drop, force=body.force))
+    async def drop(force: bool = False) -> schemas.KeysDocument:
+        """Forget all keys but the newest, when nobody needs them any more; with ``force`` also before."""
+        await agent.change_keys(partial(agent.keys.drop, force=force))
         return _keys(agent)
 
     @routes.put("/lock")

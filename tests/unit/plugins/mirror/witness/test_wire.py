@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from safekit_py.plugins.mirror.witness import wire
 from safekit_py.plugins.mirror.witness.protocol import Answer, Request
 
-from safekit_py.model.keys import Key
+from safekit_py.core.keys import dropped, rotated
+from safekit_py.model.keys import Key, first
 
 KEY = wire.Key(Key(1, bytes(range(32))))
 ASKED = Request("one", "acquire", 1, 2, "d1", "d0", 3_000_000_000)
@@ -89,3 +90,17 @@ def test_whatever_is_sealed_reading_ends(content):
     except wire.Rejected as rejected:
         if rejected.reason != "malformed":
             raise
+
+
+@pytest.mark.parametrize("held", ["00", [7], ["zz"], [["00"]], {}, None])
+def test_an_answer_whose_key_names_are_none_is_malformed(held):
+    content = {"nonce": 1, "verdict": "granted", "token": 2, "reason": "", "keys": ["00112233"]}
+    assert wire.answered(dict(content)) == (Answer(1, "granted", 2, ""), (bytes.fromhex("00112233"),))
+    assert reason(wire.answered, {**content, "keys": held}) == "malformed"
+
+
+def test_the_owner_of_records_is_the_same_through_a_rotation():
+    ring = first(bytes(32))
+    other = rotated(ring, bytes([1] * 32))
+    assert wire.owner(ring) == wire.owner(other) == wire.owner(dropped(other))
+    assert wire.owner(ring) != wire.owner(first(bytes([1] * 32)))

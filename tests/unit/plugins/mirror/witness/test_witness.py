@@ -15,7 +15,9 @@ from safekit_py.plugins.mirror.witness.client import SafekitWitness, clock
 from safekit_py.plugins.mirror.witness.etcd import EtcdWitness
 from safekit_py.plugins.mirror.witness.keyfiles import read_keys
 
-from safekit_py.model.keys import first
+from safekit_py.core.keys import dropped, rotated
+from safekit_py.model.keys import first, render
+from safekit_py.runtime.files import write_atomically
 
 KEY = bytes(range(32))
 LEASE = 2.0
@@ -48,7 +50,7 @@ class Process:
 class OurWitness(Process):
     def __init__(self, folder):
         self.port = free_port()
-        key = folder / "witness.key"
+        self.key = key = folder / "witness.key"
         key.write_text(KEY.hex())
         key.chmod(0o600)
         program = "import sys; from safekit_py.cli.main import main; main()"
@@ -56,8 +58,11 @@ class OurWitness(Process):
         super().__init__([sys.executable, "-c", program, "witness", *arguments], stderr=subprocess.DEVNULL)
 
     def client(self, server, lease=LEASE, key=KEY):
+        return self.client_of(server, lambda: first(key), lease)
+
+    def client_of(self, server, shared, lease=LEASE, told=lambda _: None):
         made = Witness("safekit", (f"127.0.0.1:{self.port}",), lease)
-        return SafekitWitness(made, lambda: first(key), "one,two", "db", server)
+        return SafekitWitness(made, shared, "one,two", "db", server, told)
 
 
 class Etcd(Process):
@@ -256,5 +261,74 @@ def test_a_key_that_cannot_be_read_is_an_answer_that_does_not_come(tmp_path):
             grant = await client.acquire("d1", "")
             assert not grant.answered
             assert words in grant.reason
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def ours(tmp_path):
+    made = OurWitness(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_a_rotation_keeps_the_lease_whoever_gets_the_key_first(ours):
+    """A new key is no new cluster: what the witness has granted and knows of the data stays."""
+    old = first(KEY)
+    both = rotated(old, bytes(reversed(range(32))))
+    new = dropped(both)
+
+    async def scenario():
+        ring, told = old, []
+        one, two = ours.client_of("one", lambda: ring, told=told.append), ours.client_of("two", lambda: new)
+        await granted(one, "d1", "")
+        ring = both
+        for _ in range(3):
+            assert (await one.acquire("d1", "d1")).granted, "the servers have it first"
+        assert told[-1] == (old.newest.name,)
+        await one.look()
+        assert told[-1] == (old.newest.name,), "asked, it says that it has only the old one"
+        assert not (await two.acquire("d2", "d1")).answered, "who has only the new one waits"
+        write_atomically(ours.key, render(both).encode(), 0o600)
+        await asyncio.sleep(1.1)
+        for _ in range(3):
+            assert (await one.acquire("d1", "d1")).granted
+        assert told[-1] == (new.newest.name, old.newest.name), "now it signs with the new one"
+        refused = await two.acquire("d2", "d1")
+        assert refused.answered
+        assert "one holds the lease" in refused.reason, "by whichever key it is the same lease"
+        ring = new
+        assert (await one.acquire("d1", "d1")).granted
+        write_atomically(ours.key, render(new).encode(), 0o600)
+        await asyncio.sleep(1.1)
+        assert (await one.acquire("d1", "d1")).granted
+        assert not (await ours.client_of("one", lambda: old).acquire("d1", "d1")).answered, "the old one is refused"
+        await one.release()
+        assert (await granted(two, "d2", "d1")).granted
+
+    asyncio.run(scenario())
+
+
+def test_a_key_file_that_is_spoilt_is_told_and_the_keys_before_go_on(ours):
+    async def scenario():
+        one = ours.client("one")
+        await granted(one, "d1", "")
+        ours.key.write_text("nonsense")
+        await asyncio.sleep(1.1)
+        for _ in range(2):
+            assert (await one.acquire("d1", "d1")).granted
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_holds_several_keys_finds_the_one_that_the_witness_has(ours):
+    async def scenario():
+        ring = rotated(rotated(first(KEY), bytes([1] * 32)), bytes([2] * 32))
+        assert (await granted(ours.client_of("one", lambda: ring, lease=6.0), "d1", "")).granted
+        write_atomically(ours.key, render(dropped(ring)).encode(), 0o600)
+        await asyncio.sleep(1.1)
+        client = ours.client_of("one", lambda: ring, lease=6.0)
+        assert (await granted(client, "d1", "d1")).granted, "the last one in turn"
 
     asyncio.run(scenario())
