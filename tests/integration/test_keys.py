@@ -83,7 +83,8 @@ def rotate(cluster, hosts, folder):
     for host in hosts:
         document = shown(cluster, host)
         assert [each["number"] for each in document["keys"]] == [number]
-        assert [(user["holds"], user["awaited"]) for user in document["users"]] == [([number], False)] * (len(hosts) - 1)
+        users = [(user["holds"], user["awaited"]) for user in document["users"]]
+        assert users == [([number], False)] * (len(hosts) - 1)
     assert len({shown(cluster, host)["keys"][0]["fingerprint"] for host in hosts}) == 1
     texts = [key_file(lab, host).read_text() for host in hosts]
     assert len(set(texts)) == 1
