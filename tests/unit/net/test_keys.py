@@ -1,8 +1,10 @@
 """A new key for servers that hear each other on loopback: nothing is refused on the way, the old one afterwards."""
 
 import contextlib
+import hmac
 import secrets
 import socket
+import struct
 import time
 from dataclasses import replace
 
@@ -10,8 +12,8 @@ import pytest
 
 from safekit_py.core import keys as core
 from safekit_py.core.group import Settings
-from safekit_py.model.keys import first
-from safekit_py.net import wire
+from safekit_py.model.keys import MAX_KEYS, NAME, first
+from safekit_py.net import wire, words
 from safekit_py.net.keys import Keys, Signer
 from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
 
@@ -196,3 +198,32 @@ def test_each_group_goes_by_what_it_heard_itself():
     assert [one.key(BOTH, 0, 5).number for _ in range(3)] == [2, 2, 2]
     assert [two.key(BOTH, 0, 5).number for _ in range(4)] == [1, 2, 1, 2], "each has its turn, the oldest first"
     assert [two.key(BOTH, 1, 5).number for _ in range(2)] == [1, 2], "on each LAN"
+
+
+FULL = core.rotated(core.rotated(BOTH, bytes([7] * 32)), bytes([8] * 32))
+
+
+def test_the_names_of_all_keys_travel_and_the_largest_piece_still_fits():
+    assert len(FULL.keys) == MAX_KEYS
+    for key in FULL.keys:
+        it = wire.Datagram(wire.VIEW_PART, 1, 0, 9, 9, bytes(wire.PART + 21))
+        opened = wire.unseal(FULL, GROUP, wire.seal(FULL, GROUP, it, key))
+        assert opened == it
+        assert opened.keys[0] == key.name
+        assert set(opened.keys) == set(FULL.named)
+    largest = words.Saying(1, 2, 3, 4, 5, 0, 1, bytes(words.PIECE))
+    assert len(wire.seal(FULL, GROUP, replace(it, payload=words.encode(largest)))) <= wire.MAX_DATAGRAM
+
+
+@pytest.mark.parametrize("others", [1, 2, MAX_KEYS - 1, MAX_KEYS, 255])
+def test_a_number_of_names_that_lies_though_it_is_signed(others):
+    key = OLD.newest
+    head = struct.pack("!4sBB8sBBQQH4sB", wire.MAGIC, wire.VERSION, 1, GROUP, 1, 0, 9, 9, 0, key.name, others)
+    for held in range(MAX_KEYS * NAME + 1):
+        body = head + bytes(held)
+        data = body + hmac.digest(key.secret, body, "sha256")
+        if held == others * NAME and others < MAX_KEYS:
+            assert len(wire.unseal(OLD, GROUP, data).keys) == others + 1
+        else:
+            with pytest.raises(wire.Rejected, match="malformed"):
+                wire.unseal(OLD, GROUP, data)
