@@ -1,5 +1,6 @@
 """A mirror with a witness on a third machine: servers that lose each other never both go on."""
 
+import json
 import subprocess
 
 import pytest
@@ -95,3 +96,26 @@ def test_after_a_power_loss_of_both_the_first_one_up_serves_when_the_witness_kno
     mirror.check()
     mirror.lab.boot(primary)
     mirror.both(secondary, primary)
+
+
+def test_a_new_key_waits_for_the_witness_also_on_the_secondary(mirror):
+    """The witness here reads the key file of the first server, so it has each new key as soon as that one."""
+    primary, secondary = roles(mirror)
+    old = {host: json.loads(mirror.cli(host, "cluster", "key", "show", "--json").stdout) for host in SERVERS}
+    number = old[ONE]["keys"][-1]["number"] + 1
+    file = mirror.lab.root(TWO) / "var/lib/safekit/cluster/cluster.key"
+    mirror.cli(TWO, "cluster", "key", "rotate")
+    said = mirror.cli(TWO, "cluster", "key", "drop", check=False).stderr
+    assert f"witness {WITNESS}" in said, "it has only the old one"
+    mirror.cli(ONE, "cluster", "key", "rotate", "--from", str(file))
+    for host in SERVERS:
+        wait_for(lambda host=host: mirror.cli(host, "cluster", "key", "drop", check=False).returncode == 0)
+        document = json.loads(mirror.cli(host, "cluster", "key", "show", "--json").stdout)
+        signs = {user["name"]: user["signs"] for user in document["users"]}
+        assert signs == {({*SERVERS} - {host}).pop(): number, f"witness {WITNESS}": number}
+    mirror.write(0.5)
+    mirror.lab.cut(primary)
+    wait_for(lambda: mirror.state(secondary) == "ALONE Ready", 20)
+    mirror.lab.heal()
+    mirror.both(secondary, primary)
+    mirror.check()
