@@ -25,7 +25,8 @@ ANNOUNCE = """
 import sys
 from ipaddress import IPv4Address
 from safekit_py.plugins.farm import announce
-announce.announce("eth0", IPv4Address(sys.argv[1]), bytes.fromhex(sys.argv[2]), [], broadcast=True)
+mac = bytes.fromhex(sys.argv[2])
+announce.announce(announce.Told("eth0", IPv4Address(sys.argv[1]), mac, mac), [], broadcast=True)
 """
 
 

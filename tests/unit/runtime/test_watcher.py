@@ -137,7 +137,7 @@ def test_a_storm_of_changes_is_told_when_it_is_over(folder):
                     number += 1
                 return number
 
-            assert await asyncio.to_thread(storm) > 500
+            assert await asyncio.to_thread(storm) > 100
             (folder / "app/conf/userconfig.xml").write_text("last")
             await it.hears("app")
             assert it.told == []
