@@ -7,6 +7,7 @@ While it lives the agent does: it renews the lease, and the other server hears a
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -32,20 +33,26 @@ class Mind:
     def __init__(self, module: MirrorRuntime) -> None:
         self._module = module
         self.tick = 0
-        self.awake = 0.0  # monotonic seconds: since when this server has not been asleep
+        self._awake = 0.0
+        self._kept = math.inf  # when keep() ran last
         self._missed = False  # the other server was silent
         self._was_alone = False  # and has not exchanged roles since
         self.asked_swap = 0  # the other server's exchange that was begun last
 
+    @property
+    def awake(self) -> float:
+        """Monotonic seconds: since when this server has not been asleep.
+
+        One that wakes may have to decide before ``keep`` has noticed it: what comes from the volume wakes it, too.
+        """
+        now = time.monotonic()
+        return now if now - self._kept > self._module.config.pulse + SLEPT else self._awake
+
     async def keep(self) -> None:
         """While this task lives, so does the agent: the lease is renewed and the other server hears a new tick."""
         module = self._module
-        before = time.monotonic()
         while True:
-            now = time.monotonic()
-            if now - before > module.config.pulse + SLEPT:
-                self.awake = now
-            before = now
+            self._awake, self._kept = self.awake, time.monotonic()
             self.tick += 1
             module.renew()
             module.lease.keep()

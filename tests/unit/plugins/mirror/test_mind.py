@@ -1,12 +1,13 @@
 """The mind: what was true when a witness was asked need not be true any more when it answers."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
 from safekit_py.plugins.mirror import generation as gen
 from safekit_py.plugins.mirror.lease import Lease
-from safekit_py.plugins.mirror.mind import Mind
+from safekit_py.plugins.mirror.mind import SLEPT, Mind
 from safekit_py.plugins.mirror.roles import Decision, Rules, Side
 from safekit_py.plugins.mirror.seams import Grant
 
@@ -115,3 +116,27 @@ def test_a_primary_that_gives_way_is_not_asked_again(fenced):
         return module.done, witness.asked
 
     assert asyncio.run(play()) == (["down", *(["release"] if fenced else []), State.WAIT], [])
+
+
+def test_a_server_that_wakes_knows_that_it_slept_before_its_lease_is_kept_again():
+    """News of the volume may be looked at first: what is known of the other server is old then, not its silence."""
+
+    async def play():
+        module = Module(None)
+        module.config = SimpleNamespace(pulse=0.01)
+        mind = Mind(module)
+        keeping = asyncio.create_task(mind.keep())
+        await asyncio.sleep(0.05)
+        seen = [mind.awake]
+        time.sleep(SLEPT + 0.1)  # noqa: ASYNC251 - as a stopped process: no task runs
+        woken = time.monotonic()
+        seen.append(mind.awake)
+        await asyncio.sleep(0.05)
+        seen.append(mind.awake)
+        keeping.cancel()
+        return seen, woken
+
+    (before, at_once, later), woken = asyncio.run(play())
+    assert before < woken - SLEPT
+    assert woken <= at_once < woken + 0.4
+    assert woken <= later < woken + 0.4
