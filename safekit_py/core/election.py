@@ -6,6 +6,9 @@ states the invariants.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from safekit_py.core import overlay
 from safekit_py.core.buckets import Table, assign
 from safekit_py.core.group import Member, Number, Settings, View
 from safekit_py.core.knowledge import NEVER, State
@@ -16,10 +19,59 @@ def living(settings: Settings, state: State, now: int) -> list[int]:
     """The others that are alive, by number."""
     found = []
     for server, peer in state.peers.items():
-        limit = settings.coordinator_lost_after if server == state.coordinator else settings.lost_after
-        if now - peer.alive_at < limit and not peer.leaving:
+        limit = settings.far_lost_after if settings.sparse else missed_after(settings, state, server)
+        if now - peer.alive_at < limit and not peer.leaving and server not in state.lost:
             found.append(server)
     return sorted(found)
+
+
+def missed_after(settings: Settings, state: State, server: int) -> int:
+    """Silence after which a neighbour is missed."""
+    return settings.coordinator_lost_after if server == state.coordinator else settings.lost_after
+
+
+def missed(settings: Settings, state: State, now: int) -> frozenset[int]:
+    """The neighbours that this server accuses, in a large group, of being silent."""
+    peers = ((server, state.peers[server]) for server in settings.near)
+    return frozenset(
+        server
+        for server, peer in peers
+        if peer.boot and not peer.leaving and now - peer.alive_at >= missed_after(settings, state, server)
+    )
+
+
+def lost(settings: Settings, state: State, now: int) -> frozenset[int]:
+    """The servers that are lost by vote, in a large group."""
+    mine = missed(settings, state, now)
+    accusers: dict[int, set[int]] = {server: {settings.me} for server in mine}
+    for server, peer in state.peers.items():
+        # Who knows of later beats than the accuser does not believe it.
+        against = {accuser for accuser, beat in peer.accused.items() if peer.beat < beat + settings.slost}
+        if against:
+            accusers.setdefault(server, set()).update(against)
+    if not accusers:
+        return frozenset()
+    alive = {s for s, p in state.peers.items() if now - p.alive_at < settings.far_lost_after and not p.leaving}
+    return overlay.outvoted(settings.nodes, accusers, alive | {settings.me})
+
+
+def _heard_within(settings: Settings, server: int) -> int:
+    """Silence after which two servers, one of which is this one, no longer hear each other."""
+    return settings.lost_after if server in settings.near else settings.far_lost_after
+
+
+def hears(settings: Settings, state: State, now: int) -> int:
+    """Bit n is set when this server hears server n itself."""
+    found = 0
+    for server, peer in state.peers.items():
+        if now - peer.direct_at < _heard_within(settings, server):
+            found |= 1 << server
+    return found
+
+
+def linked(settings: Settings, state: State, server: int, now: int) -> bool:
+    """Whether this server and another one hear each other."""
+    return now - state.peers[server].linked_at < _heard_within(settings, server)
 
 
 def elect(settings: Settings, state: State, now: int) -> int | None:
@@ -64,8 +116,13 @@ def may_own(settings: Settings, state: State, now: int) -> bool:
         return False
     leader = state.peers[state.coordinator]
     limit = settings.coordinator_lost_after
-    behind = leader.behind_at != NEVER and now - leader.behind_at >= limit
-    return now - leader.linked_at < limit and not behind
+    if leader.behind_at != NEVER and now - leader.behind_at >= limit:
+        return False
+    if state.coordinator in settings.near:
+        return now - leader.linked_at < limit
+    # A coordinator that is no neighbour is heard in turn only; that anybody hears this server, neighbours say.
+    answered = any(linked(settings, state, server, now) for server in settings.near)
+    return answered and linked(settings, state, state.coordinator, now)
 
 
 def behind(settings: Settings, state: State) -> frozenset[int]:
@@ -92,20 +149,29 @@ def waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:
 def _linked(settings: Settings, state: State, one: int, other: int, now: int) -> bool:
     """Whether two servers hear each other, as far as this one knows."""
     if settings.me in (one, other):
-        peer = state.peers[other if one == settings.me else one]
-        return now - peer.linked_at < settings.lost_after
+        return linked(settings, state, other if one == settings.me else one, now)
     return bool(state.peers[one].hears >> other & 1 and state.peers[other].hears >> one & 1)
 
 
 def apart(settings: Settings, state: State, now: int) -> dict[tuple[int, int], int]:
     """Pairs of members that do not hear each other, each with the time since when."""
     members = sorted({settings.me, *(m.server for m in state.view.members)}) if state.view else []
-    alive = {*living(settings, state, now), settings.me}
-    found = {}
-    for index, one in enumerate(members):
-        for other in members[index + 1 :]:
-            if one in alive and other in alive and not _linked(settings, state, one, other, now):
-                found[one, other] = state.apart.get((one, other), now)
+    alive = {*living(settings, state, now), settings.me}.intersection(members)
+    return {pair: state.apart.get(pair, now) for pair in _unlinked(settings, state, alive, now)}
+
+
+def _unlinked(settings: Settings, state: State, servers: Iterable[int], now: int) -> set[tuple[int, int]]:
+    """Pairs of servers that do not hear each other.
+
+    In a large group only this server and its links, and neighbours, are judged: of others nobody knows it in time.
+    """
+    among = sorted(servers)
+    found = set()
+    for one in among:
+        watched = {*among} - {one} if one == settings.me else overlay.neighbours(settings.nodes, one).intersection(among)
+        for other in watched:
+            if (one < other or one == settings.me) and not _linked(settings, state, one, other, now):
+                found.add((min(one, other), max(one, other)))
     return found
 
 
@@ -116,25 +182,29 @@ def _members(settings: Settings, state: State, now: int) -> list[int]:
     not be taken for the one that is cut off, and a new coordinator needs a pulse or two to see who hears whom.
     """
     present = {settings.me, *(m.server for m in state.view.members)} if state.view else set()
+    alive = living(settings, state, now)
 
-    def fit(one: int, other: int) -> bool:
-        if _linked(settings, state, one, other, now):
-            return True
-        since = state.apart.get((min(one, other), max(one, other)), now)
-        return {one, other} <= present and now - since < settings.lost_after
+    def excused(pair: tuple[int, int]) -> bool:
+        return present.issuperset(pair) and now - state.apart.get(pair, now) < settings.lost_after
 
-    chosen = [settings.me]
+    unlinked = {pair for pair in _unlinked(settings, state, {*alive, settings.me}, now) if not excused(pair)}
+    without: dict[int, set[int]] = {}
+    for one, other in unlinked:
+        without.setdefault(one, set()).add(other)
+        without.setdefault(other, set()).add(one)
+    chosen = {settings.me}
     # Present members first: one who joins must hear them all before it is let in, and displaces nobody.
-    for server in sorted(living(settings, state, now), key=lambda server: (server not in present, server)):
-        if all(fit(server, other) for other in chosen):
-            chosen.append(server)
+    for server in sorted(alive, key=lambda server: (server not in present, server)):
+        if not chosen & without.get(server, set()):
+            chosen.add(server)
     return sorted(chosen)
 
 
 def publish(settings: Settings, state: State, now: int) -> View | None:
     """The next view, if the present one is no longer right."""
     members = tuple(_member(settings, state, server) for server in _members(settings, state, now))
-    newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < settings.lost_after)])
+    known = max(settings.lost_after, settings.far_lost_after if settings.sparse else 0)
+    newest = max([state.number, *(p.number for p in state.peers.values() if now - p.alive_at < known)])
     old = state.view
     settled = _settled(settings, state)
     if old and old.members == members and newest == state.number and not settled:

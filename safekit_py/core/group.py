@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from safekit_py.core import overlay
 from safekit_py.core.buckets import Table
 from safekit_py.core.trail import Trail
 
-MAX_SERVERS = 64  # as many as the data plane holds
+MAX_SERVERS = 250  # as many as the data plane holds
 MAX_GROUPS = 16
 MAX_INFO = 64  # bytes of data-plane addresses that a server announces
 
@@ -57,6 +58,24 @@ class Settings:
         return self.mlost * self.pulse
 
     @property
+    def sparse(self) -> bool:
+        """Whether the group is so large that not everybody sends to everybody in each pulse."""
+        return overlay.sparse(self.nodes)
+
+    @property
+    def near(self) -> frozenset[int]:
+        """Those to whom this server sends in every pulse."""
+        return overlay.neighbours(self.nodes, self.me)
+
+    @property
+    def far_lost_after(self) -> int:
+        """Silence about a server that is no neighbour after which it counts as lost without a vote.
+
+        Twice everybody's turn has come by then: one lost datagram loses nobody.
+        """
+        return max(self.slost, self.mlost) * self.pulse + 2 * overlay.period(self.nodes) * self.pulse
+
+    @property
     def lease(self) -> int:
         """How long this server may go on after its last heartbeat: less than what it takes the others to miss it."""
         return min(self.slost, self.mlost) * self.pulse * 3 // 4
@@ -99,7 +118,10 @@ class View:
 
 
 class Known(NamedTuple):
-    """The freshest that a server knows of another one."""
+    """The freshest that a server knows of another one.
+
+    :param accused: it is a neighbour, and has not been heard of for too long.
+    """
 
     server: int
     boot: int
@@ -107,6 +129,7 @@ class Known(NamedTuple):
     history: bool
     leaving: bool
     ready: bool
+    accused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +140,7 @@ class Heartbeat:
     :param number: the view it holds.
     :param powers: what it is ready to take in each group; 0 while its traffic is shut.
     :param hears: bit n is set when it hears server n itself.
-    :param known: every server it holds for alive.
+    :param known: every server it holds for alive; in a large group its neighbours, and some of the others in turn.
     :param history: it holds a view, and has listened long enough to coordinate.
     :param doubt: it was away and trusts itself only after an answer: its own answers prove nothing.
     :param settled: the epoch of a view since whose installation it holds no connection but in its own buckets; 0: none.

@@ -29,6 +29,7 @@ class Peer:
     info: bytes = b""
     settled: int = 0
     retired: frozenset[int] = frozenset()
+    accused: Mapping[int, int] = field(default_factory=dict)  # by whom, and the last beat that the accuser knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class State:
     coordinator: int | None = None
     peers: Mapping[int, Peer] = field(default_factory=dict)
     apart: Mapping[tuple[int, int], int] = field(default_factory=dict)  # since when two members do not hear each other
+    # Only in a large group:
+    lost: frozenset[int] = frozenset()  # by vote
+    said: tuple[object, ...] = ()  # what all must know of this server, as it was at the last pulse
+    news: int = 0  # pulses for which that is still told to all
+    owed: int = 0  # pulses for which those who wait are still told that the view is in force here
 
     @property
     def number(self) -> Number:

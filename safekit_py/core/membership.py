@@ -9,8 +9,12 @@ not hear each other. The lowest-numbered live server that has history (it holds 
 share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses
 change, and repeats it to those that lack it.
 
+In a group of more than 16 what a server does in a pulse stays the same (``core.overlay``): it sends to its neighbours
+and to some others in turn, repeats what it knows of its neighbours and of some others in turn, and decides once a pulse.
+What all must know at once (a changed power, a neighbour that is missed) goes to all for a few pulses.
+
 Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
-partitions (also one-way and partial), crashes, restarts and pauses of 2 to 32 servers:
+partitions (also one-way and partial), crashes, restarts and pauses of 2 to 40 servers:
 
 - at any instant each bucket has at most one owner among the servers that share a view number: a number is never used
   for two views, because it holds the coordinator's boot id and that boot only counts up;
@@ -31,9 +35,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from safekit_py.core import trail
+from safekit_py.core import overlay, trail
 from safekit_py.core.buckets import Table
-from safekit_py.core.election import apart, behind, elect, has_history, living, may_own, publish, waits_for_an_answer
+from safekit_py.core.election import (
+    apart,
+    behind,
+    elect,
+    has_history,
+    hears,
+    linked,
+    living,
+    lost,
+    may_own,
+    missed,
+    publish,
+    waits_for_an_answer,
+)
 from safekit_py.core.group import (
     Command,
     Event,
@@ -55,14 +72,22 @@ from safekit_py.core.group import (
 )
 from safekit_py.core.knowledge import NEVER, Peer, State
 
+NEWS = 4  # pulses for which what all must know is sent to all, in a large group: datagrams get lost
+
 
 def settled_after(settings: Settings) -> int:
     """Nanoseconds after the last fault within which every connected group has one owner for each bucket."""
-    return (3 * settings.slost + 3 * settings.mlost + 10 + 2 * len(settings.nodes)) * settings.pulse
+    turns = overlay.period(settings.nodes)  # what is far is missed, and found again, within two of them each
+    return (3 * settings.slost + 3 * settings.mlost + 10 + 2 * len(settings.nodes) + 8 * turns) * settings.pulse
 
 
 def next_loss(settings: Settings, state: State) -> int | None:
-    """The instant at which the next of those that are alive is lost, if nothing is heard; None: nobody is."""
+    """The instant at which the next of those that are alive is lost, if nothing is heard; None: nobody is.
+
+    In a large group a loss is a matter of votes, which are counted once a pulse.
+    """
+    if settings.sparse:
+        return None
     alive = living(settings, state, state.ticked)
     ends = [
         state.peers[server].alive_at
@@ -75,7 +100,7 @@ def next_loss(settings: Settings, state: State) -> int | None:
 def new(settings: Settings, boot: int, now: int) -> State:
     """A server that has just started: no history, traffic closed."""
     peers = {server: Peer(powers=(0,) * settings.groups) for server in settings.nodes if server != settings.me}
-    return State(boot, now, now, powers=(0,) * settings.groups, peers=peers)
+    return State(boot, now, now, powers=(0,) * settings.groups, peers=peers, news=settings.mlost + NEWS)
 
 
 def step(settings: Settings, state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
@@ -125,13 +150,20 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
             state = replace(state, doubt=state.beat + 1, doubted_at=now)
             notes = (Note(f"this server was away for {late // 1_000_000} ms and trusts itself only after an answer"),)
     state = replace(state, ticked=now, beat=state.beat + 1)
+    if settings.sparse:
+        state = replace(state, lost=lost(settings, state, now))
     state, commands = _decide(settings, state, now)
-    out: list[Command] = [*notes, *commands, Send(None, _heartbeat(settings, state, now))]
+    out: list[Command] = [*notes, *commands]
+    if settings.sparse:
+        state, to = _audience(settings, state, now)
+        out.append(Send(to, _heartbeat(settings, state, now)))
+    else:
+        out.append(Send(None, _heartbeat(settings, state, now)))
     if not state.leaving and state.coordinator == settings.me and state.view:
+        heard = hears(settings, state, now)
         lacking = tuple(
-            server for server, peer in state.peers.items()
-            if peer.number < state.number and now - peer.direct_at < settings.lost_after
-        )  # fmt: skip
+            server for server, peer in state.peers.items() if peer.number < state.number and heard >> server & 1
+        )
         if lacking and not any(isinstance(c, Send) and isinstance(c.message, View) for c in commands):
             out.append(Send(lacking, state.view, urgent=True))
     if state.owning:
@@ -200,17 +232,31 @@ def _received(
         if known.server == settings.me:
             told = known.beat if known.boot == state.boot else 0
         elif known.server in peers and known.server != sender:
-            peers[known.server] = _told(settings, peers[known.server], known, now)
+            heard_of = peers[known.server]
+            if settings.sparse and sender in overlay.neighbours(settings.nodes, known.server):
+                heard_of = _accused(heard_of, sender, known)
+            peers[known.server] = heard_of if known.accused else _told(settings, heard_of, known, now)
     doubt = state.doubt
     sure = answers and told >= doubt and not message.doubt
     if doubt and sure and (message.number == state.number or state.coordinator == settings.me):
         doubt = 0
     state = replace(state, peers=peers, doubt=doubt)
+    if settings.sparse and not message.leaving:
+        return state, ()
     unchanged = doubt == 0 and (old.number, old.powers, old.info, old.leaving, old.hears, old.history) == (
         peer.number, peer.powers, peer.info, peer.leaving, peer.hears, peer.history
     )  # fmt: skip
     # What a heartbeat leaves as it was needs no decision before the next tick.
     return (state, ()) if unchanged and old.boot == boot else _decide(settings, state, now)
+
+
+def _accused(peer: Peer, accuser: int, known: Known) -> Peer:
+    """A neighbour of the peer accuses it, or does no longer."""
+    if known.accused and known.boot == peer.boot:
+        return replace(peer, accused={**peer.accused, accuser: known.beat})
+    if accuser in peer.accused:
+        return replace(peer, accused={by: beat for by, beat in peer.accused.items() if by != accuser})
+    return peer
 
 
 def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
@@ -236,7 +282,9 @@ def _take_view(
     peer = replace(peer, alive_at=now, history=True, number=max(peer.number, view.number))
     heard = replace(state, peers={**state.peers, sender: peer})
     if view.number <= state.number or len(view.tables) != settings.groups or sender != elect(settings, heard, now):
-        return state, ()
+        # Where heartbeats come seldom, its sender has not heard yet that this server has a view as new.
+        known = settings.sparse and view.number <= state.number
+        return state, ((Send((sender,), _heartbeat(settings, state, now)),) if known else ())
     peers = {
         server: replace(peer, behind_at=NEVER) if peer.number <= view.number else peer
         for server, peer in heard.peers.items()
@@ -246,8 +294,9 @@ def _take_view(
     state = replace(state, owning=may_own(settings, state, now))
     after, commands = _decide(settings, state, now)
     # The others wait for this word before they take what the view takes from this server.
-    after = replace(after, beat=after.beat + 1)
-    commands = (*commands, Send(None, _heartbeat(settings, after, now), urgent=True))
+    after = replace(after, beat=after.beat + 1, owed=NEWS)
+    to = _waiting_for(settings, after) if settings.sparse else None
+    commands = (*commands, Send(to, _heartbeat(settings, after, now), urgent=True))
     first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning, after.waiting),)
     return after, (*first, *commands)
 
@@ -280,14 +329,55 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
     return state, tuple(out)
 
 
+# --- what is said, and to whom ------------------------------------------------------------------------
+
+
+def _waiting_for(settings: Settings, state: State) -> tuple[int, ...]:
+    """Who waits for the word that the view is in force here: the coordinator, and owners of what was this server's."""
+    assert state.view is not None
+    servers = {state.view.number.coordinator}
+    for group, table in enumerate(state.view.tables):
+        servers |= trail.successors(table, state.view.trail(group), settings.me)
+    return tuple(sorted(servers - {settings.me}))
+
+
+def _audience(settings: Settings, state: State, now: int) -> tuple[State, tuple[int, ...] | None]:
+    """To whom this pulse's heartbeat goes in a large group; None: to all."""
+    near = settings.near
+    heard = hears(settings, state, now) & sum(1 << server for server in near)
+    history = has_history(settings, state, now)
+    said = state.powers, state.info, state.settled, history, heard, missed(settings, state, now)
+    news = max(state.news, 0 if state.said in ((), said) else NEWS)
+    state = replace(state, said=said, news=max(0, news - 1))
+    if news:
+        return state, None
+    to = {*near, *overlay.in_turn(settings.nodes, settings.me, state.beat)}
+    if state.owed and state.view:
+        to |= {*_waiting_for(settings, state)}
+        state = replace(state, owed=state.owed - 1)
+    if state.coordinator == settings.me:
+        # Whoever joins must hear it, and all at once: else each would need a view of its own.
+        to |= {server for server in living(settings, state, now) if not linked(settings, state, server, now)}
+    elif state.coordinator is not None and not linked(settings, state, state.coordinator, now):
+        to.add(state.coordinator)
+    return state, tuple(sorted(to))
+
+
+def _known(settings: Settings, state: State, now: int) -> tuple[Known, ...]:
+    """What a heartbeat repeats of the others: all of them, or in a large group neighbours and some others."""
+    servers = state.peers.keys() if not settings.sparse else overlay.told(settings.nodes, settings.me, state.beat)
+    accused = missed(settings, state, now) if settings.sparse else frozenset()
+    limit = settings.far_lost_after if settings.sparse else settings.lost_after
+    found = []
+    for server in servers:
+        peer = state.peers[server]
+        if now - peer.alive_at < limit or server in accused:
+            flags = peer.history, peer.leaving, peer.ready, server in accused
+            found.append(Known(server, peer.boot, peer.beat, *flags))
+    return tuple(found)
+
+
 def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
-    hears = 0
-    known = []
-    for server, peer in state.peers.items():
-        if now - peer.direct_at < settings.lost_after:
-            hears |= 1 << server
-        if now - peer.alive_at < settings.lost_after:
-            known.append(Known(server, peer.boot, peer.beat, peer.history, peer.leaving, peer.ready))
     history = has_history(settings, state, now)
     return Heartbeat(
         state.beat,
@@ -295,8 +385,8 @@ def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
         state.leaving,
         state.powers,
         state.info,
-        hears,
-        tuple(known),
+        hears(settings, state, now),
+        _known(settings, state, now),
         history,
         bool(state.doubt),
         state.settled,

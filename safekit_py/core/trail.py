@@ -108,6 +108,12 @@ def entries(table: Table, trail: Trail, without: int | None = None) -> bytes:
     return b"".join(parts)
 
 
+def successors(table: Table, trail: Trail, server: int) -> set[int]:
+    """The owners of buckets that a server holds: they wait for its word that a view is in force there."""
+    owners = {owner for _, _, held, owner in _together(table.runs, trail.runs, table.runs) if server in held}
+    return owners - {NOBODY}
+
+
 def admitted(rows: bytes, before: int, waiting: Collection[int], me: int) -> tuple[bytes, int]:
     """Leave out what this server must not own yet: what another member may still own by the view before.
 

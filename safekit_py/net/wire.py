@@ -38,12 +38,12 @@ PART = 1200  # bytes of a view in one datagram
 MAX_PARTS = 8000  # of the largest view there can be: 16 tables and trails of 65,536 runs
 
 _HEADER = struct.Struct(f"!4sBB8sBBQQH{NAME}sB")
-_BEAT = struct.Struct("!QQBQBQQ")  # beat, view number, flags, hears, settled
+_BEAT = struct.Struct("!QQBQBQB")  # beat, view number, flags, settled, bytes of hears
 _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
 _HELLO = struct.Struct("!BQ")  # whom it is for, and the boot that is echoed or the number that is asked to come back
-_LEAVING, _HISTORY, _READY, _DOUBT = 1, 2, 4, 8
+_LEAVING, _HISTORY, _READY, _DOUBT, _ACCUSED = 1, 2, 4, 8, 16
 
 
 class Rejected(ValueError):
@@ -178,14 +178,16 @@ def _bounded(value: int, limit: int) -> int:
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """Payload of type ``HEARTBEAT``."""
     flags = _LEAVING * beat.leaving | _HISTORY * beat.history | _DOUBT * beat.doubt
+    hears = beat.hears.to_bytes((beat.hears.bit_length() + 7) // 8, "little")
     parts = [
-        _BEAT.pack(beat.beat, *beat.number, flags, beat.hears, beat.settled),
+        _BEAT.pack(beat.beat, *beat.number, flags, beat.settled, len(hears)),
+        hears,
         struct.pack(f"!B{len(beat.powers)}HB", len(beat.powers), *beat.powers, len(beat.info)),
         beat.info,
         bytes((len(beat.known),)),
     ]
     for known in beat.known:
-        flags = _LEAVING * known.leaving | _HISTORY * known.history | _READY * known.ready
+        flags = _LEAVING * known.leaving | _HISTORY * known.history | _READY * known.ready | _ACCUSED * known.accused
         parts.append(_KNOWN.pack(known.server, known.boot, known.beat, flags))
     return b"".join(parts)
 
@@ -196,13 +198,14 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     :raises Rejected: malformed.
     """
     reader = _Reader(payload)
-    beat, epoch, coordinator, boot, flags, hears, settled = reader.take(_BEAT)
+    beat, epoch, coordinator, boot, flags, settled, size = reader.take(_BEAT)
+    hears = int.from_bytes(reader.raw(_bounded(size, (MAX_SERVERS + 7) // 8)), "little")
     powers = reader.words(_bounded(reader.byte(), MAX_GROUPS))
     info = reader.raw(_bounded(reader.byte(), MAX_INFO))
     known = []
     for _ in range(_bounded(reader.byte(), MAX_SERVERS)):
         server, its_boot, its_beat, bits = reader.take(_KNOWN)
-        flagged = (bool(bits & _HISTORY), bool(bits & _LEAVING), bool(bits & _READY))
+        flagged = (bool(bits & _HISTORY), bool(bits & _LEAVING), bool(bits & _READY), bool(bits & _ACCUSED))
         known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, *flagged))
     reader.end()
     number = Number(epoch, coordinator, boot)
