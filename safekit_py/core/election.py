@@ -168,7 +168,9 @@ def _unlinked(settings: Settings, state: State, servers: Iterable[int], now: int
     among = sorted(servers)
     found = set()
     for one in among:
-        watched = {*among} - {one} if one == settings.me else overlay.neighbours(settings.nodes, one).intersection(among)
+        watched = (
+            {*among} - {one} if one == settings.me else overlay.neighbours(settings.nodes, one).intersection(among)
+        )
         for other in watched:
             if (one < other or one == settings.me) and not _linked(settings, state, one, other, now):
                 found.add((min(one, other), max(one, other)))

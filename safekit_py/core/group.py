@@ -121,6 +121,7 @@ class Known(NamedTuple):
     """The freshest that a server knows of another one.
 
     :param accused: it is a neighbour, and has not been heard of for too long.
+    :param abreast: the view of whoever says this, or a later one, is in force there.
     """
 
     server: int
@@ -130,6 +131,7 @@ class Known(NamedTuple):
     leaving: bool
     ready: bool
     accused: bool = False
+    abreast: bool = False
 
 
 @dataclass(frozen=True, slots=True)

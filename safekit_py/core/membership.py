@@ -235,7 +235,10 @@ def _received(
             heard_of = peers[known.server]
             if settings.sparse and sender in overlay.neighbours(settings.nodes, known.server):
                 heard_of = _accused(heard_of, sender, known)
-            peers[known.server] = heard_of if known.accused else _told(settings, heard_of, known, now)
+            heard_of = heard_of if known.accused else _told(settings, heard_of, known, now)
+            if known.abreast and known.boot == heard_of.boot and heard_of.number < message.number:
+                heard_of = replace(heard_of, number=message.number)
+            peers[known.server] = heard_of
     doubt = state.doubt
     sure = answers and told >= doubt and not message.doubt
     if doubt and sure and (message.number == state.number or state.coordinator == settings.me):
@@ -372,7 +375,8 @@ def _known(settings: Settings, state: State, now: int) -> tuple[Known, ...]:
     for server in servers:
         peer = state.peers[server]
         if now - peer.alive_at < limit or server in accused:
-            flags = peer.history, peer.leaving, peer.ready, server in accused
+            abreast = state.view is not None and peer.number >= state.number
+            flags = peer.history, peer.leaving, peer.ready, server in accused, abreast
             found.append(Known(server, peer.boot, peer.beat, *flags))
     return tuple(found)
 

@@ -86,7 +86,9 @@ def period(nodes: tuple[int, ...]) -> int:
     return -(-others // TURN)
 
 
-def outvoted(nodes: tuple[int, ...], accusers: Mapping[int, Collection[int]], living: Collection[int]) -> frozenset[int]:
+def outvoted(
+    nodes: tuple[int, ...], accusers: Mapping[int, Collection[int]], living: Collection[int]
+) -> frozenset[int]:
     """The servers that are lost by vote.
 
     :param accusers: those of its neighbours that miss a server, for each that is missed by one at least.

@@ -43,7 +43,7 @@ _KNOWN = struct.Struct("!BQQB")
 _NUMBER = struct.Struct("!QBQ")
 _PARTS = struct.Struct("!QBQHH")  # view number, part, parts
 _HELLO = struct.Struct("!BQ")  # whom it is for, and the boot that is echoed or the number that is asked to come back
-_LEAVING, _HISTORY, _READY, _DOUBT, _ACCUSED = 1, 2, 4, 8, 16
+_LEAVING, _HISTORY, _READY, _DOUBT, _ACCUSED, _ABREAST = 1, 2, 4, 8, 16, 32
 
 
 class Rejected(ValueError):
@@ -187,7 +187,8 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         bytes((len(beat.known),)),
     ]
     for known in beat.known:
-        flags = _LEAVING * known.leaving | _HISTORY * known.history | _READY * known.ready | _ACCUSED * known.accused
+        flags = _LEAVING * known.leaving | _HISTORY * known.history | _READY * known.ready
+        flags |= _ACCUSED * known.accused | _ABREAST * known.abreast
         parts.append(_KNOWN.pack(known.server, known.boot, known.beat, flags))
     return b"".join(parts)
 
@@ -205,7 +206,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     known = []
     for _ in range(_bounded(reader.byte(), MAX_SERVERS)):
         server, its_boot, its_beat, bits = reader.take(_KNOWN)
-        flagged = (bool(bits & _HISTORY), bool(bits & _LEAVING), bool(bits & _READY), bool(bits & _ACCUSED))
+        flagged = (bool(bits & bit) for bit in (_HISTORY, _LEAVING, _READY, _ACCUSED, _ABREAST))
         known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, *flagged))
     reader.end()
     number = Number(epoch, coordinator, boot)
