@@ -54,7 +54,9 @@ class Door:
         :return: whether others may have them; else no view came in time.
         """
         settings, had = self._group.settings, self._has_share()
-        pulse, replaced = settings.pulse / 1e9, max(settings.lost_after, settings.coordinator_lost_after) / 1e9
+        # A coordinator that dies meanwhile is missed by its neighbours first, and by all two pulses later.
+        pulse = settings.pulse / 1e9
+        replaced = max(settings.lost_after, settings.coordinator_lost_after) / 1e9 + 2 * pulse
         self._pulse.set_powers(self._group, (0,) * len(self._powers))
         if not await self._until(lambda: not self._has_share(), SHUT_LIMIT + replaced):
             return False

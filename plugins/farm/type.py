@@ -9,10 +9,9 @@ from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseT
 
 from ..vip.model import Vip
 from . import check_vip, needs
+from .layout import MAX_SERVERS
 from .model import Farm
 from .runtime import FarmRuntime
-
-MAX_SERVERS = 64  # of which the heartbeats can speak
 
 
 class FarmType:

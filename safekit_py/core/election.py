@@ -17,11 +17,13 @@ from safekit_py.core.trail import Present, Trail, follow
 
 def living(settings: Settings, state: State, now: int) -> list[int]:
     """The others that are alive, by number."""
-    found = []
-    for server, peer in state.peers.items():
-        limit = settings.far_lost_after if settings.sparse else missed_after(settings, state, server)
-        if now - peer.alive_at < limit and not peer.leaving and server not in state.lost:
-            found.append(server)
+    late = now - (settings.far_lost_after if settings.sparse else settings.lost_after)
+    found = [s for s, p in state.peers.items() if p.alive_at > late and not p.leaving and s not in state.lost]
+    leader = state.coordinator
+    if not settings.sparse and leader is not None and leader != settings.me:
+        peer, late = state.peers[leader], now - settings.coordinator_lost_after
+        found = [s for s in found if s != leader]
+        found += [leader] if peer.alive_at > late and not peer.leaving else []
     return sorted(found)
 
 
@@ -61,10 +63,11 @@ def _heard_within(settings: Settings, server: int) -> int:
 
 
 def hears(settings: Settings, state: State, now: int) -> int:
-    """Bit n is set when this server hears server n itself."""
+    """Bit n is set when this server hears server n itself; one that is no neighbour learns early that it does not."""
+    late, far = now - settings.lost_after, now - settings.far_lost_after // 2
     found = 0
     for server, peer in state.peers.items():
-        if now - peer.direct_at < _heard_within(settings, server):
+        if peer.direct_at > late or (peer.direct_at > far and server not in settings.near):
             found |= 1 << server
     return found
 
@@ -102,8 +105,9 @@ def has_history(settings: Settings, state: State, now: int) -> bool:
     """
     if state.view is None or now - state.began < settings.coordinator_lost_after:
         return False
-    peers = (state.peers[server] for server in living(settings, state, now))
-    return not any(peer.history and peer.number > state.number for peer in peers)
+    mine = state.view.number
+    alive = living(settings, state, now)
+    return not any(state.peers[server].history and state.peers[server].number > mine for server in alive)
 
 
 def may_own(settings: Settings, state: State, now: int) -> bool:
@@ -129,8 +133,9 @@ def behind(settings: Settings, state: State) -> frozenset[int]:
     """The other members of the view that have not said yet that it, or a later one, is in force there."""
     if state.view is None:
         return frozenset()
+    mine = state.view.number
     others = (member.server for member in state.view.members if member.server != settings.me)
-    return frozenset(server for server in others if state.peers[server].number < state.number)
+    return frozenset(server for server in others if state.peers[server].number < mine)
 
 
 def waits_for_an_answer(settings: Settings, state: State, now: int) -> bool:

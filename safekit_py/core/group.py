@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from safekit_py.core import overlay
@@ -38,6 +38,13 @@ class Settings:
     :param groups: how many bucket tables a view holds.
     :param slost: pulses without a server before it counts as lost.
     :param mlost: pulses without the coordinator before it counts as lost, and the time a new server listens.
+
+    Computed from them, once, since they are asked for some hundred times in a pulse:
+
+    - ``sparse``: whether the group is so large that not everybody sends to everybody in each pulse;
+    - ``near``: those to whom this server sends in every pulse;
+    - ``far_lost_after``: silence about a server that is no neighbour after which it counts as lost without a vote. By
+      then everybody's turn has come twice: one lost datagram loses nobody.
     """
 
     me: int
@@ -46,6 +53,15 @@ class Settings:
     pulse: int = 35_000_000
     slost: int = 5
     mlost: int = 5
+    sparse: bool = field(init=False, repr=False, compare=False)
+    near: frozenset[int] = field(init=False, repr=False, compare=False)
+    far_lost_after: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        turns = max(self.slost, self.mlost) + 2 * overlay.period(self.nodes)
+        object.__setattr__(self, "sparse", overlay.sparse(self.nodes))
+        object.__setattr__(self, "near", overlay.neighbours(self.nodes, self.me))
+        object.__setattr__(self, "far_lost_after", turns * self.pulse)
 
     @property
     def lost_after(self) -> int:
@@ -56,24 +72,6 @@ class Settings:
     def coordinator_lost_after(self) -> int:
         """Silence after which the coordinator counts as lost."""
         return self.mlost * self.pulse
-
-    @property
-    def sparse(self) -> bool:
-        """Whether the group is so large that not everybody sends to everybody in each pulse."""
-        return overlay.sparse(self.nodes)
-
-    @property
-    def near(self) -> frozenset[int]:
-        """Those to whom this server sends in every pulse."""
-        return overlay.neighbours(self.nodes, self.me)
-
-    @property
-    def far_lost_after(self) -> int:
-        """Silence about a server that is no neighbour after which it counts as lost without a vote.
-
-        Twice everybody's turn has come by then: one lost datagram loses nobody.
-        """
-        return max(self.slost, self.mlost) * self.pulse + 2 * overlay.period(self.nodes) * self.pulse
 
     @property
     def lease(self) -> int:

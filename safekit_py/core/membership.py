@@ -9,9 +9,9 @@ not hear each other. The lowest-numbered live server that has history (it holds 
 share before those that take none. It publishes a new view when the members, their powers or their data-plane addresses
 change, and repeats it to those that lack it.
 
-In a group of more than 16 what a server does in a pulse stays the same (``core.overlay``): it sends to its neighbours
-and to some others in turn, repeats what it knows of its neighbours and of some others in turn, and decides once a pulse.
-What all must know at once (a changed power, a neighbour that is missed) goes to all for a few pulses.
+In a group of more than 16 what a server does in a pulse stays about the same (``core.overlay``): it sends to its
+neighbours and to some others in turn, repeats what it knows of its neighbours and of some others in turn, and decides
+once a pulse. What all must know at once (a changed power, a neighbour that is missed) goes to all for a few pulses.
 
 Invariants, held by tests/unit/core/test_membership.py in simulations with loss, duplication, reordering, delay,
 partitions (also one-way and partial), crashes, restarts and pauses of 2 to 40 servers:
@@ -41,13 +41,10 @@ from safekit_py.core.election import (
     apart,
     behind,
     elect,
-    has_history,
     hears,
-    linked,
     living,
     lost,
     may_own,
-    missed,
     publish,
     waits_for_an_answer,
 )
@@ -61,6 +58,7 @@ from safekit_py.core.group import (
     Leave,
     Look,
     Note,
+    Number,
     Received,
     Send,
     SetInfo,
@@ -71,8 +69,7 @@ from safekit_py.core.group import (
     View,
 )
 from safekit_py.core.knowledge import NEVER, Peer, State
-
-NEWS = 4  # pulses for which what all must know is sent to all, in a large group: datagrams get lost
+from safekit_py.core.telling import NEWS, audience, heartbeat, waiting_for
 
 
 def settled_after(settings: Settings) -> int:
@@ -134,7 +131,7 @@ def _take(settings: Settings, state: State, event: Event) -> tuple[State, tuple[
         case Leave(now):
             left = replace(state, leaving=True, beat=state.beat + 1, owning=False)
             installed = (Install(state.view, False),) if state.view and state.owning else ()
-            return left, (Send(None, _heartbeat(settings, left, now)), *installed)
+            return left, (Send(None, heartbeat(settings, left, now)), *installed)
 
 
 # --- events -----------------------------------------------------------------------------------------
@@ -155,10 +152,10 @@ def _tick(settings: Settings, state: State, now: int) -> tuple[State, tuple[Comm
     state, commands = _decide(settings, state, now)
     out: list[Command] = [*notes, *commands]
     if settings.sparse:
-        state, to = _audience(settings, state, now)
-        out.append(Send(to, _heartbeat(settings, state, now)))
+        state, to = audience(settings, state, now)
+        out.append(Send(to, heartbeat(settings, state, now)))
     else:
-        out.append(Send(None, _heartbeat(settings, state, now)))
+        out.append(Send(None, heartbeat(settings, state, now)))
     if not state.leaving and state.coordinator == settings.me and state.view:
         heard = hears(settings, state, now)
         lacking = tuple(
@@ -183,8 +180,7 @@ def _forgive(settings: Settings, state: State, late: int, now: int) -> State:
         return time if time == NEVER else min(time + late, now)
 
     peers = {
-        server: replace(
-            peer,
+        server: peer._replace(
             alive_at=max(later(peer.alive_at), latest) if server in alive else later(peer.alive_at),
             direct_at=later(peer.direct_at),
             linked_at=later(peer.linked_at),
@@ -210,8 +206,7 @@ def _received(
         return state, ()  # overtaken on the way by a fresher one
     answers = bool(message.hears >> settings.me & 1)
     behind = message.number > state.number
-    peer = replace(
-        old,
+    peer = old._replace(
         beat=max(old.beat, message.beat),
         history=message.history,
         leaving=message.leaving,
@@ -232,13 +227,7 @@ def _received(
         if known.server == settings.me:
             told = known.beat if known.boot == state.boot else 0
         elif known.server in peers and known.server != sender:
-            heard_of = peers[known.server]
-            if settings.sparse and sender in overlay.neighbours(settings.nodes, known.server):
-                heard_of = _accused(heard_of, sender, known)
-            heard_of = heard_of if known.accused else _told(settings, heard_of, known, now)
-            if known.abreast and known.boot == heard_of.boot and heard_of.number < message.number:
-                heard_of = replace(heard_of, number=message.number)
-            peers[known.server] = heard_of
+            peers[known.server] = _heard_of(settings, peers[known.server], known, sender, message.number, now)
     doubt = state.doubt
     sure = answers and told >= doubt and not message.doubt
     if doubt and sure and (message.number == state.number or state.coordinator == settings.me):
@@ -253,25 +242,37 @@ def _received(
     return (state, ()) if unchanged and old.boot == boot else _decide(settings, state, now)
 
 
+def _heard_of(settings: Settings, peer: Peer, known: Known, sender: int, number: Number, now: int) -> Peer:
+    """Another server says what it knows of this one."""
+    same = known.boot == peer.boot
+    if settings.sparse and (known.accused or peer.accused):
+        if sender in overlay.neighbours(settings.nodes, known.server):
+            peer = _accused(peer, sender, known)
+        if known.accused:
+            return peer
+    if not same or known.beat > peer.beat:
+        peer = _told(settings, peer, known, now)
+    if known.abreast and peer.number < number and known.boot == peer.boot:
+        peer = peer._replace(number=number)
+    return peer
+
+
 def _accused(peer: Peer, accuser: int, known: Known) -> Peer:
     """A neighbour of the peer accuses it, or does no longer."""
     if known.accused and known.boot == peer.boot:
-        return replace(peer, accused={**peer.accused, accuser: known.beat})
+        return peer._replace(accused={**peer.accused, accuser: known.beat})
     if accuser in peer.accused:
-        return replace(peer, accused={by: beat for by, beat in peer.accused.items() if by != accuser})
+        return peer._replace(accused={by: beat for by, beat in peer.accused.items() if by != accuser})
     return peer
 
 
 def _told(settings: Settings, peer: Peer, known: Known, now: int) -> Peer:
-    """Another server repeats the freshest beat that it knows of this one."""
-    if known.boot == peer.boot:
-        if known.beat <= peer.beat:
+    """Another server repeats the freshest beat that it knows of this one: of a later boot, or a later one."""
+    if known.boot != peer.boot:
+        if known.boot in peer.retired or now - peer.direct_at < settings.lost_after:
             return peer
-    elif known.boot in peer.retired or now - peer.direct_at < settings.lost_after:
-        return peer
-    else:
         peer = Peer(boot=known.boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
-    return replace(peer, beat=known.beat, history=known.history, leaving=known.leaving, ready=known.ready, alive_at=now)
+    return peer._replace(beat=known.beat, history=known.history, leaving=known.leaving, ready=known.ready, alive_at=now)
 
 
 def _take_view(
@@ -282,14 +283,14 @@ def _take_view(
     if peer.boot != boot:
         peer = Peer(boot=boot, powers=(0,) * settings.groups, retired=peer.retired | {peer.boot})
     # Who publishes is alive and has history, even if none of its heartbeats has come through yet.
-    peer = replace(peer, alive_at=now, history=True, number=max(peer.number, view.number))
+    peer = peer._replace(alive_at=now, history=True, number=max(peer.number, view.number))
     heard = replace(state, peers={**state.peers, sender: peer})
     if view.number <= state.number or len(view.tables) != settings.groups or sender != elect(settings, heard, now):
         # Where heartbeats come seldom, its sender has not heard yet that this server has a view as new.
         known = settings.sparse and view.number <= state.number
-        return state, ((Send((sender,), _heartbeat(settings, state, now)),) if known else ())
+        return state, ((Send((sender,), heartbeat(settings, state, now)),) if known else ())
     peers = {
-        server: replace(peer, behind_at=NEVER) if peer.number <= view.number else peer
+        server: peer._replace(behind_at=NEVER) if peer.number <= view.number else peer
         for server, peer in heard.peers.items()
     }
     # The view does not end a doubt: only a heartbeat can say that it answers a beat sent after the doubt.
@@ -298,8 +299,8 @@ def _take_view(
     after, commands = _decide(settings, state, now)
     # The others wait for this word before they take what the view takes from this server.
     after = replace(after, beat=after.beat + 1, owed=NEWS)
-    to = _waiting_for(settings, after) if settings.sparse else None
-    commands = (*commands, Send(to, _heartbeat(settings, after, now), urgent=True))
+    to = waiting_for(settings, after) if settings.sparse else None
+    commands = (*commands, Send(to, heartbeat(settings, after, now), urgent=True))
     first = () if any(isinstance(c, Install) for c in commands) else (Install(view, after.owning, after.waiting),)
     return after, (*first, *commands)
 
@@ -330,71 +331,6 @@ def _decide(settings: Settings, state: State, now: int) -> tuple[State, tuple[Co
         out.append(Send(None, published, urgent=True))
     state = replace(state, owning=owning, waiting=waiting)
     return state, tuple(out)
-
-
-# --- what is said, and to whom ------------------------------------------------------------------------
-
-
-def _waiting_for(settings: Settings, state: State) -> tuple[int, ...]:
-    """Who waits for the word that the view is in force here: the coordinator, and owners of what was this server's."""
-    assert state.view is not None
-    servers = {state.view.number.coordinator}
-    for group, table in enumerate(state.view.tables):
-        servers |= trail.successors(table, state.view.trail(group), settings.me)
-    return tuple(sorted(servers - {settings.me}))
-
-
-def _audience(settings: Settings, state: State, now: int) -> tuple[State, tuple[int, ...] | None]:
-    """To whom this pulse's heartbeat goes in a large group; None: to all."""
-    near = settings.near
-    heard = hears(settings, state, now) & sum(1 << server for server in near)
-    history = has_history(settings, state, now)
-    said = state.powers, state.info, state.settled, history, heard, missed(settings, state, now)
-    news = max(state.news, 0 if state.said in ((), said) else NEWS)
-    state = replace(state, said=said, news=max(0, news - 1))
-    if news:
-        return state, None
-    to = {*near, *overlay.in_turn(settings.nodes, settings.me, state.beat)}
-    if state.owed and state.view:
-        to |= {*_waiting_for(settings, state)}
-        state = replace(state, owed=state.owed - 1)
-    if state.coordinator == settings.me:
-        # Whoever joins must hear it, and all at once: else each would need a view of its own.
-        to |= {server for server in living(settings, state, now) if not linked(settings, state, server, now)}
-    elif state.coordinator is not None and not linked(settings, state, state.coordinator, now):
-        to.add(state.coordinator)
-    return state, tuple(sorted(to))
-
-
-def _known(settings: Settings, state: State, now: int) -> tuple[Known, ...]:
-    """What a heartbeat repeats of the others: all of them, or in a large group neighbours and some others."""
-    servers = state.peers.keys() if not settings.sparse else overlay.told(settings.nodes, settings.me, state.beat)
-    accused = missed(settings, state, now) if settings.sparse else frozenset()
-    limit = settings.far_lost_after if settings.sparse else settings.lost_after
-    found = []
-    for server in servers:
-        peer = state.peers[server]
-        if now - peer.alive_at < limit or server in accused:
-            abreast = state.view is not None and peer.number >= state.number
-            flags = peer.history, peer.leaving, peer.ready, server in accused, abreast
-            found.append(Known(server, peer.boot, peer.beat, *flags))
-    return tuple(found)
-
-
-def _heartbeat(settings: Settings, state: State, now: int) -> Heartbeat:
-    history = has_history(settings, state, now)
-    return Heartbeat(
-        state.beat,
-        state.number,
-        state.leaving,
-        state.powers,
-        state.info,
-        hears(settings, state, now),
-        _known(settings, state, now),
-        history,
-        bool(state.doubt),
-        state.settled,
-    )
 
 
 def owner_entries(view: View, group: int, *, owning: bool, me: int) -> bytes:

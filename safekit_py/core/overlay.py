@@ -3,8 +3,8 @@
 Flows through it: the numbers of a group's servers in; neighbours, whose turn it is, and votes out.
 
 Up to ``FULL`` servers each sends to every other, and is a neighbour of every other. In a larger group each has ``NEAR``
-neighbours, to which it sends in every pulse, and sends to ``TURN`` of the rest in turn, so that within ``period`` pulses
-any two have exchanged heartbeats. Neighbours are found at fixed distances in the circle of all servers, which grow by a
+neighbours, to which it sends in every pulse, and it sends to ``TURN`` of the rest in turn: within ``period`` pulses any
+two have exchanged heartbeats. Neighbours are found at fixed distances in the circle of all servers, which grow by a
 constant factor: any server can be reached in few steps, and no rack that holds consecutive numbers holds all neighbours
 of one. The graph is a circulant one (Boesch and Wang, "Super line-connectivity properties of circulant graphs", 1986).
 
@@ -15,7 +15,7 @@ asking others before one accuses is that of SWIM (Das, Gupta, Motivala 2002), do
 Invariants, held by tests/unit/core/test_overlay.py for up to 250 servers:
 
 - to be neighbours is mutual, and every server has min(n - 1, ``NEAR``) of them in a group larger than ``FULL``;
-- within ``period`` pulses each server sends to every other at least once, and never to more than ``NEAR + TURN`` in one;
+- within ``period`` pulses each server sends to every other, and in none to more than ``NEAR + TURN``;
 - nobody is lost by vote without an accuser, nor while half of its living neighbours are silent about it.
 """
 

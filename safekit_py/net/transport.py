@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from safekit_py.core import membership
+from safekit_py.core.election import living
 from safekit_py.core.group import (
     Command,
     Event,
@@ -314,14 +315,14 @@ class GroupTransport:
     def snapshot(self) -> dict[str, Any]:
         """What an operator may want to see, as plain values; ages in seconds."""
         state, now = self._state, time.monotonic_ns()
-        alive = [server for server, peer in state.peers.items() if now - peer.alive_at < self.settings.lost_after]
+        alive = living(self.settings, state, now)
         return {
             "epoch": state.number.epoch,
             "coordinator": state.coordinator,
             "owning": state.owning,
             "doubt": bool(state.doubt),
-            "alive": sorted(alive),
-            "behind": sorted(server for server in alive if state.peers[server].number < state.number),
+            "alive": alive,
+            "behind": [server for server in alive if state.peers[server].number < state.number],
             "heard": {lan.name: {s: (now - at) / 1e9 for s, at in lan.heard.copy().items()} for lan in self.lans},
             "send_errors": {lan.name: lan.send_errors for lan in self.lans},
             "rejected": dict(self.rejected),

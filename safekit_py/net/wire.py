@@ -27,6 +27,7 @@ from safekit_py.core.group import (
     Number,
     View,
 )
+from safekit_py.core.overlay import NEAR, TOLD, TURN
 from safekit_py.core.trail import Trail
 from safekit_py.model.keys import MAX_KEYS, NAME, Key, Ring
 
@@ -35,6 +36,7 @@ HEARTBEAT, VIEW_PART, HELLO, ASK, ANSWER = 1, 2, 3, 4, 5
 MAX_DATAGRAM = 1400  # bytes; fits every usual MTU without fragments
 HMAC_BYTES = 32
 PART = 1200  # bytes of a view in one datagram
+MAX_KNOWN = NEAR + TURN + TOLD  # servers of which one heartbeat speaks; more than FULL
 MAX_PARTS = 8000  # of the largest view there can be: 16 tables and trails of 65,536 runs
 
 _HEADER = struct.Struct(f"!4sBB8sBBQQH{NAME}sB")
@@ -204,7 +206,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     powers = reader.words(_bounded(reader.byte(), MAX_GROUPS))
     info = reader.raw(_bounded(reader.byte(), MAX_INFO))
     known = []
-    for _ in range(_bounded(reader.byte(), MAX_SERVERS)):
+    for _ in range(_bounded(reader.byte(), MAX_KNOWN)):
         server, its_boot, its_beat, bits = reader.take(_KNOWN)
         flagged = (bool(bits & bit) for bit in (_HISTORY, _LEAVING, _READY, _ACCUSED, _ABREAST))
         known.append(Known(_bounded(server, MAX_SERVERS - 1), its_boot, its_beat, *flagged))

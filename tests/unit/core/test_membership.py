@@ -332,7 +332,7 @@ def test_any_history_ends_with_one_owner_in_each_connected_group(size, seed, ste
 
 
 @settings(max_examples=examples(2), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(size=st.integers(8, 32), seed=st.integers(0, 10**6), steps=STEPS)
+@given(size=st.integers(8, 40), seed=st.integers(0, 10**6), steps=STEPS)
 def test_large_groups_too(size, seed, steps):
     world = World(size, seed)
     for fault, one, other, wait in steps[:6]:

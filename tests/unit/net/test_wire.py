@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safekit_py.core.buckets import BUCKETS, NOBODY, Table
 from safekit_py.core.group import MAX_GROUPS, MAX_INFO, MAX_SERVERS, Heartbeat, Known, Member, Number, View
 from safekit_py.core.trail import HOLDERS, Trail
-from safekit_py.model.keys import first
+from safekit_py.model.keys import MAX_KEYS, Ring, first
 from safekit_py.net import wire
 
 KEY, OTHER_KEY = first(bytes(range(32))), first(bytes(range(1, 33)))
@@ -22,7 +22,8 @@ HEADER = 39
 U64, U16, U8 = st.integers(0, 2**64 - 1), st.integers(0, 65535), st.integers(0, 255)
 INFOS = st.binary(max_size=MAX_INFO)
 NUMBERS = st.builds(Number, U64, U8, U64)
-KNOWN = st.builds(Known, st.integers(0, MAX_SERVERS - 1), U64, U64, st.booleans(), st.booleans())
+FLAG = st.booleans()
+KNOWN = st.builds(Known, st.integers(0, MAX_SERVERS - 1), U64, U64, FLAG, FLAG, FLAG, FLAG, FLAG)
 HEARTBEATS = st.builds(
     Heartbeat,
     beat=U64,
@@ -30,8 +31,8 @@ HEARTBEATS = st.builds(
     leaving=st.booleans(),
     powers=st.lists(U16, max_size=MAX_GROUPS).map(tuple),
     info=INFOS,
-    hears=U64,
-    known=st.lists(KNOWN, max_size=MAX_SERVERS).map(tuple),
+    hears=st.integers(0, 2**MAX_SERVERS - 1),
+    known=st.lists(KNOWN, max_size=wire.MAX_KNOWN).map(tuple),
     history=st.booleans(),
     settled=U64,
 )
@@ -170,9 +171,11 @@ def test_heartbeats_round_trip(beat):
 
 
 def test_the_largest_heartbeat_of_a_full_group_fits_a_datagram():
-    known = tuple(Known(n, 2**64 - 1, 2**64 - 1, True, True, True) for n in range(MAX_SERVERS - 1))
-    most = Heartbeat(1, Number(1, 1, 1), True, (65535,) * MAX_GROUPS, bytes(MAX_INFO), 2**64 - 1, known)
-    data = wire.seal(KEY, GROUP, wire.Datagram(wire.HEARTBEAT, 1, 0, 1, 1, wire.encode_heartbeat(most)))
+    known = tuple(Known(n, 2**64 - 1, 2**64 - 1, True, True, True) for n in range(wire.MAX_KNOWN))
+    every = 2**MAX_SERVERS - 1
+    most = Heartbeat(1, Number(1, 1, 1), True, (65535,) * MAX_GROUPS, bytes(MAX_INFO), every, known)
+    keys = Ring(b"", tuple(first(bytes([n]) * 32).newest for n in range(MAX_KEYS)))
+    data = wire.seal(keys, GROUP, wire.Datagram(wire.HEARTBEAT, 1, 0, 1, 1, wire.encode_heartbeat(most)))
     assert len(data) <= wire.MAX_DATAGRAM
 
 
@@ -220,7 +223,7 @@ def test_hellos_cut_or_lengthened_are_malformed():
     assert reason(wire.decode_hello, payload + b"\0") == "malformed"
 
 
-BEAT = struct.pack("!QQBQBQ", 5, 1, 0, 9, 0, 0)  # then: powers, info, known
+BEAT = struct.pack("!QQBQBQB", 5, 1, 0, 9, 0, 0, 0)  # then: powers, info, known
 NUMBER = struct.pack("!QBQ", 1, 0, 9)  # then: cause, groups, members
 WHOLE = struct.pack("!I", 3) + b"\xff\xff\x00"  # a table of one run
 
@@ -234,9 +237,9 @@ WHOLE = struct.pack("!I", 3) + b"\xff\xff\x00"  # a table of one run
         bytes((255,)),
         b"\0" + bytes((65,)) + bytes(65) + b"\0",  # more info than there can be
         b"\0" + bytes((64,)) + bytes(10),
-        b"\0\0" + bytes((65,)) + bytes(18 * 65),  # more servers than there can be
+        b"\0\0" + bytes((wire.MAX_KNOWN + 1,)) + bytes(18 * (wire.MAX_KNOWN + 1)),  # more servers than there can be
         b"\0\0" + bytes((2,)) + bytes(18),
-        b"\0\0" + bytes((1, 64)) + bytes(17),  # a server that cannot be
+        b"\0\0" + bytes((1, MAX_SERVERS)) + bytes(17),  # a server that cannot be
         b"\0\0\0\0",
     ],
 )
@@ -251,8 +254,8 @@ def test_heartbeats_whose_counts_lie(rest):
         bytes((255,)) + b"short",
         b"\0\0",
         bytes((0, 17, 0)) + WHOLE * 17,
-        bytes((0, 0, 65)) + bytes(2 * 65),
-        bytes((0, 0, 1, 64, 0)),
+        bytes((0, 0, MAX_SERVERS + 1)) + bytes(2 * (MAX_SERVERS + 1)),
+        bytes((0, 0, 1, MAX_SERVERS, 0)),
         bytes((0, 0, 1, 3, 65)) + bytes(65),
         bytes((0, 16, 1, 3)) + bytes(8),
         bytes((0, 2, 0)) + WHOLE,
@@ -372,11 +375,11 @@ BOOT, COORDINATOR = 0x0123456789ABCDEF, 0x1111222233334444
 
 VECTORS = {
     "heartbeat": (
-        "534b5059 03 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 005b 4897a24c 00"
-        "0000000000000102 0000000000000007 00 1111222233334444 03 0000000000000005 0000000000000006"
+        "534b5059 03 01 92c1f2453636a7b6 02 01 0123456789abcdef 0000000000000a0b 0055 4897a24c 00"
+        "0000000000000102 0000000000000007 00 1111222233334444 03 0000000000000006 01 05"
         "02 0001 ffff 06 02005e000001"
-        "02 00 1111222233334444 0000000000000200 02 3f aaaabbbbccccdddd 00000000000003ff 05"
-        "43a0b6603b2d8632a8981acecef62c6aa536dfa5d97b2ae6c69b3c90603fa82c",
+        "02 00 1111222233334444 0000000000000200 02 3f aaaabbbbccccdddd 00000000000003ff 35"
+        "3e0cbb0e2e077521f06ffe1d3cf65832408e9b57902624a9133344d7d274db8d",
         (wire.HEARTBEAT, 2, 1, BOOT, 0x0A0B),
         Heartbeat(
             beat=0x102,
@@ -387,7 +390,7 @@ VECTORS = {
             hears=0b101,
             known=(
                 Known(0, COORDINATOR, 0x200, history=True, leaving=False, ready=False),
-                Known(63, 0xAAAABBBBCCCCDDDD, 0x3FF, history=False, leaving=True, ready=True),
+                Known(63, 0xAAAABBBBCCCCDDDD, 0x3FF, False, True, True, True, True),
             ),
             history=True,
             settled=6,

@@ -1,7 +1,8 @@
 """What a farm refuses beyond its schema."""
 
+from safekit_py.plugins.farm.layout import MAX_SERVERS
 from safekit_py.plugins.farm.model import Farm
-from safekit_py.plugins.farm.type import MAX_SERVERS, FarmType
+from safekit_py.plugins.farm.type import FarmType
 
 from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service
 
