@@ -59,10 +59,11 @@ def threads():
 
 
 class Servers:
-    """Three servers, each with its heartbeat thread, and the tap."""
+    """Some servers, each with its heartbeat thread, and the tap."""
 
-    def __init__(self, threads):
+    def __init__(self, threads, hosts=HOSTS, pulse=PULSE):
         self.threads, self.port = threads, free_port()
+        self.hosts, self.pulse = hosts, pulse
         self.tap = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.tap.bind((HOSTS[TAP], self.port))
@@ -71,9 +72,9 @@ class Servers:
 
     def start(self, me):
         log = Log()
-        lan = LanAddresses("lan", HOSTS[me], self.port, {n: h for n, h in HOSTS.items() if n != me})
+        lan = LanAddresses("lan", self.hosts[me], self.port, {n: h for n, h in self.hosts.items() if n != me})
         group = GroupTransport(
-            Settings(me, tuple(HOSTS), 1, PULSE, slost=12, mlost=12),
+            Settings(me, tuple(self.hosts), 1, self.pulse, slost=12, mlost=12),
             keys=Keys(KEY),
             group=GROUP,
             boot=boot_id(),
@@ -163,6 +164,27 @@ def test_a_group_forms_renews_its_leases_and_shares_out_what_a_leaver_owned(serv
     assert "lost 2" in servers.logs[0].installed[-1][0].cause
     time.sleep(4 * PULSE / 1e9)
     assert (len(left.installed), len(left.leases)) == told, "it was called after it had left"
+
+
+def test_a_group_in_which_not_everybody_sends_to_everybody(threads):
+    """Twenty servers on real sockets: they form a group, one leaves, one is lost, one comes back."""
+    size = 20
+    several = Servers([threads[n % 3] for n in range(size)], {n: f"127.0.1.{n + 1}" for n in range(size)}, 100_000_000)
+    try:
+        for me in range(size):
+            several.start(me)
+        until(lambda: several.shared_by(*range(size)), 20)
+        assert all(len(group.snapshot()["alive"]) == size - 1 for group in several.groups.values())
+        several.stop(7)
+        left = [n for n in range(size) if n != 7]
+        until(lambda: several.shared_by(*left), 10)
+        several.start(7)
+        until(lambda: several.shared_by(*range(size)), 20)
+        assert all(set(group.snapshot()["rejected"]) <= {"unproven", "boot"} for group in several.groups.values())
+    finally:
+        for me in list(several.groups):
+            several.stop(me)
+        several.tap.close()
 
 
 def test_forged_replayed_and_foreign_datagrams_are_counted_and_change_nothing(servers):
