@@ -11,6 +11,7 @@ from safekit_py.model.config import Cluster, Lan, LanNode, ModuleConfig, Service
 from safekit_py.model.event import Event
 from safekit_py.model.keys import Key, Keyring, Ring
 from safekit_py.model.keys import parse as parse_keys
+from safekit_py.model.notice import Notice, Notifier
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import (
     Action,
@@ -66,6 +67,8 @@ __all__ = [
     "ModuleRuntime",
     "ModuleType",
     "NotFoundError",
+    "Notice",
+    "Notifier",
     "Pair",
     "PairListener",
     "Paths",

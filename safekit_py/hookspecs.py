@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from safekit_py.model.event import Event
+    from safekit_py.model.notice import Notifier
     from safekit_py.model.plugin import Action, CheckerType, Element, Metric, ModuleType, Server
 
 NAMESPACE = "safekit"
@@ -101,4 +102,14 @@ def safekit_metrics(server: Server) -> Iterable[Metric]:  # type: ignore[empty-b
 
     :param server: this server's modules.
     :return: the figures; a name that is taken is refused.
+    """
+
+
+@hookspec
+def safekit_notifiers() -> Iterable[Notifier]:  # type: ignore[empty-body]
+    """Contribute ways to tell people, the elements of notify.xml.
+
+    Called in the processes that check notify.xml and that send; never in the agent.
+
+    :return: the notifiers; a tag that is taken is refused.
     """

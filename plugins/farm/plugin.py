@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safekit_py.api import CheckerType, Element, ModuleContext, ModuleType, hookimpl
+from safekit_py.api import CheckerType, Element, Metric, ModuleContext, ModuleType, Server, hookimpl
 
 from ..checkers.ip import IpChecker
 from ..vip import checks
+from . import figures
 from .type import FarmType
 
 FARM = FarmType()  # one for the process: its modules share the heartbeat thread
@@ -31,6 +32,13 @@ def safekit_module_types() -> Iterable[ModuleType]:
 def safekit_checkers() -> Iterable[CheckerType]:
     """``check="on"`` of ``<virtual_addr>``."""
     return (CheckerType("virtual_addr", _addresses),)
+
+
+@hookimpl
+def safekit_metrics(server: Server) -> Iterable[Metric]:
+    """Shares, members and packets."""
+    handles = [server.module(name) for name in server.modules()]
+    return figures.metrics({each.name: each.report() for each in handles if each.status()["mode"] == FARM.name})
 
 
 def _addresses(context: ModuleContext) -> Iterable[IpChecker]:

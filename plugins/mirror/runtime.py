@@ -342,6 +342,12 @@ class MirrorRuntime:
 
     # --- for people -----------------------------------------------------------------------------
 
+    def _behind(self) -> float | None:
+        """Seconds since the copies were the same for the last time; None when they were not since the agent began."""
+        if self.connected:
+            return 0.0
+        return round((time.monotonic_ns() - self.lost_at) / 1e9, 1) if self.lost_at else None
+
     def report(self) -> Mapping[str, Any]:
         """What ``status`` shows."""
         mine: Generation = self.engine.generation()
@@ -358,6 +364,7 @@ class MirrorRuntime:
             "data": mine.data,
             "uptodate": mine.uptodate,
             "replicated": self.connected,
+            "behind": self._behind(),
             "volumes": dict(self.engine.status()),
             "witness": self.lease.words(self.config.isolation),
             "ports": self._ports(),

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import IO
 
-from safekit_py.control import app, health, server, webchild
+from safekit_py.control import app, health, notifications, server, webchild
 from safekit_py.errors import Problem, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.agent import Agent
@@ -55,7 +55,8 @@ async def _main(paths: Paths) -> None:
     await agent.start()
     served = asyncio.Event()
     controlled = server.serve(app.create(agent), server.listen(paths), served)
-    serving = asyncio.gather(controlled, health.serve(agent, served), webchild.keep(paths, served))
+    children = (webchild.keep(paths, served), notifications.keep(agent, served))
+    serving = asyncio.gather(controlled, health.serve(agent, served), *children)
     notify("READY=1", f"STATUS={len(agent.runners)} modules")
     await until.wait()
     notify("STOPPING=1")

@@ -35,6 +35,7 @@ COMMANDS = {
     "module": "module",
     "cluster": "cluster",
     "lab": "lab",
+    "notify": "notify",
     "plugins": "plugins",
     "witness": "witness",
     **dict.fromkeys(("token", "user"), "access"),

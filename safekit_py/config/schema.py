@@ -128,6 +128,24 @@ def assemble(elements: Sequence[Element]) -> Schema:
     return compile_schema(_complex("safe", [MACRO, whole]))
 
 
+def assemble_notify(elements: Sequence[Element], own: str, common: str) -> Schema:
+    """The schema of notify.xml with these elements.
+
+    :param own: attributes of the root, as text.
+    :param common: attributes that each element gets besides its own.
+    :raises ConfigError: an element's schema is wrong.
+    """
+    inside = []
+    for each in elements:
+        element = etree.fromstring(_fragment(each))
+        holder = element.find(f"{XS}complexType")
+        if holder is None:
+            raise _broken(f"The schema of <{each.tag}> has no xs:complexType of its own")
+        holder.extend(etree.fromstring(f"<x {NAMESPACES}>{common}</x>"))
+        inside.append(etree.tostring(element, encoding="unicode"))
+    return compile_schema(_complex("notify", inside, own))
+
+
 def _hosting(tag: str, text: str, guests: Mapping[str, str]) -> str:
     """An element with those that plugins put inside it."""
     if not guests:

@@ -17,8 +17,9 @@ class Event:
     :param kind: ``log``; ``state``, a change of the module's state; ``resource``, a change of a resource; ``config``, a
         change of what is configured; ``command``, what somebody asked for.
     :param source: the part that speaks (``heart``, ``vip``, a script's name, ``user``).
-    :param data: the same for programs. state: ``state``, ``readiness``, ``before``, ``reason``; resource: ``resource``,
-        ``value``, ``before``, ``cause``; config: ``change``; command: ``command``, ``who``.
+    :param data: the same for programs. state: ``state``, ``readiness``, ``before``, ``reason``, ``by`` (``person`` when
+        somebody asked for it, else ``itself``); resource: ``resource``, ``value``, ``before``, ``cause``; config:
+        ``change``; command: ``command``, ``who``.
     """
 
     time: float

@@ -78,6 +78,16 @@ class Paths:
         return self.var / "cluster/lock"
 
     @property
+    def notify_xml(self) -> Path:
+        """Whom to tell what happens; the same on every server."""
+        return self.var / "cluster/notify.xml"
+
+    @property
+    def notify(self) -> Path:
+        """What is remembered of notifications: the conditions that last, and what could not be sent."""
+        return self.var / "notify"
+
+    @property
     def node_name(self) -> Path:
         """The name of this server in cluster.xml, one line; without the file the host name counts."""
         return self.var / "cluster/node"

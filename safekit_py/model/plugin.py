@@ -347,6 +347,9 @@ class ModuleHandle(Protocol):
     def resources(self) -> Mapping[str, str]:
         """Every resource and its value."""
 
+    def report(self) -> Mapping[str, Any]:
+        """What its type shows in ``status``; empty when it cannot run."""
+
     def set_resource(self, name: str, value: str, cause: str) -> None:
         """Set a resource: name (``class.id``), value, cause."""
 

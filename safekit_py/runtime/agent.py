@@ -52,6 +52,8 @@ class Agent:
         self.runners: dict[str, ModuleRunner] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self.listeners: set[Callable[[Event], None]] = set()  # told of every event, in the event loop
+        self.notified: dict[str, Mapping[str, Any]] = {}  # what became of notifications, by target
+        self.ending = False  # modules that stop now do so with the agent
         self._changing = asyncio.Lock()
         self._journal = journal.sink()
         self.configurations = Configurations(self)
@@ -99,6 +101,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop every module, as a server's shutdown does; each starts again with the agent."""
+        self.ending = True
         await self.keys.stop()
         await self.configurations.reload.stop()
         before = {r: r.memory.now for r in self.runners.values()}

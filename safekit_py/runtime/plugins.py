@@ -22,6 +22,7 @@ import pluggy
 from safekit_py import __version__, hookspecs
 from safekit_py.errors import Problem, SafekitError
 from safekit_py.model.event import Event
+from safekit_py.model.notice import Notifier
 from safekit_py.model.paths import Paths
 from safekit_py.model.plugin import Action, CheckerType, Element, Metric, ModuleType, Server
 from safekit_py.runtime import guard, plugindir, shield
@@ -51,6 +52,7 @@ BUILTIN = (
     "safekit_py.plugins.checkers.splitbrain",
     "safekit_py.plugins.checkers.errd.plugin",
     "safekit_py.plugins.actions.basic",
+    "safekit_py.plugins.notify.plugin",
     "safekit_py.plugins.compat",
 )
 log = logging.getLogger("safekit.plugins")
@@ -272,6 +274,11 @@ class Manager:
         )
         return {name: item for name, (_, item) in found.items()}
 
+    def notifiers(self) -> dict[str, Notifier]:
+        """Ways to tell people, by the element of notify.xml."""
+        found = self._named("safekit_notifiers", lambda n: n.tag, typed(Notifier))
+        return {tag: item for tag, (_, item) in found.items()}
+
     def event(self, event: Event) -> None:
         """Tell every plugin of an event."""
         for _ in self._calls("safekit_event", event=event):
@@ -331,6 +338,7 @@ class Manager:
         self.module_types()
         self.checkers()
         self.actions()
+        self.notifiers()
         self.commands(reserved)
         self.metrics(server, check)
 

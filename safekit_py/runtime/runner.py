@@ -37,6 +37,7 @@ from safekit_py.runtime.requests import Desk, Interrupted, Request, Verb, being_
 from safekit_py.runtime.scripts import ScriptRunner
 from safekit_py.runtime.steps import Steps
 from safekit_py.runtime.store import EventLog
+from safekit_py.runtime.tally import Tally
 from safekit_py.runtime.watch import Watch
 
 NEED_A_START = (Verb.RESTART, Verb.SWAP, Verb.WAIT, Verb.STOPSTART)  # they lead nowhere from STOP
@@ -79,8 +80,11 @@ class ModuleRunner:
         self.memory = Memory(paths.module_var(name) / "state.json")
         self.mark = Mark(paths.module_var(name) / "running")
         self.board = Board(self._resource_changed, self.touched)
-        self.scripts = ScriptRunner(name, paths, config.user)
-        self._hooks = ScriptRunner(name, paths, config.user)  # scripts beside the automaton: update, state …
+        self.tally = Tally()
+        self.scripts = ScriptRunner(name, paths, config.user, self.tally)
+        self._hooks = ScriptRunner(
+            name, paths, config.user, self.tally
+        )  # scripts beside the automaton: update, state …
         now, self.loop = time.monotonic(), LoopCounter(config.service.maxloop, config.service.loop_interval)
         self.loop = replace(self.loop, count=self.memory.now.count, began=now - self.memory.now.elapsed)
         self.state, self.readiness = State.STOP, Readiness.NOT_READY
@@ -280,7 +284,9 @@ class ModuleRunner:
 
     async def _script(self, script: str, arguments: tuple[str, ...]) -> bool:
         # Several checkers may call scripts at a time, and a ScriptRunner runs one.
-        return await ScriptRunner(self.name, self.context.paths, self.config.user).run_hook(script, arguments)
+        return await ScriptRunner(self.name, self.context.paths, self.config.user, self.tally).run_hook(
+            script, arguments
+        )
 
     async def hook(self, script: str, *arguments: str) -> bool:
         """Run a script that belongs to no change of state (update, config, state …); False when there is none.
@@ -348,6 +354,7 @@ class ModuleRunner:
     async def _carry_out(self, request: Request) -> None:
         if request.verb in NEED_A_START and self.state is State.STOP:
             self._stopped_now("is stopped")  # what was carried out before this came to a stop
+        self.tally.actions[request.verb.name.lower(), request.person] += 1
         data = {"command": request.verb.name.lower(), "who": request.cause}
         self.log(Severity.INFO, "heart", f"{request.verb.name.lower()}: {request.cause}", "command", data)
         try:
@@ -399,6 +406,7 @@ class ModuleRunner:
         if (state, readiness) == (self.state, self.readiness):
             return
         before = f"{self.state} {self.readiness}"
+        self.tally.states[state.value] += state is not self.state
         self.state, self.readiness, self.since = state, readiness, time.monotonic()
         if state is State.STOP:
             self.mark.clear()
@@ -409,7 +417,9 @@ class ModuleRunner:
             self.mark.set()
         if readiness is Readiness.READY:
             self.reason = ""
+        asked = self.desk.current is not None and self.desk.current.person
         data = {"state": state.value, "readiness": readiness.value, "before": before, "reason": self.reason}
+        data["by"] = "person" if asked else "itself"
         self.log(Severity.INFO, "heart", f"{state} {readiness}", "state", data)
         self.touched()
 

@@ -12,8 +12,9 @@ import os
 import resource
 import signal
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ from safekit_py.errors import Problem
 from safekit_py.model.config import User
 from safekit_py.model.paths import Paths
 from safekit_py.programs import ScriptFailed, environment, open_log, refuse_if_unsafe, turn_over
+from safekit_py.runtime.tally import Tally
 
 __all__ = ["ScriptFailed", "ScriptRunner"]
 
@@ -38,6 +40,7 @@ class ScriptRunner:
     name: str
     paths: Paths
     user: User | None
+    tally: Tally = field(default_factory=Tally)
     _group: int = 0
 
     @property
@@ -97,7 +100,12 @@ class ScriptRunner:
         assert self.user is not None
         refuse_if_unsafe(path)
         env = environment(self.name, self.paths, self.user)
-        status = await self._run(path, arguments, env, output, limit, largest)
+        began, failed = time.monotonic(), True  # as one that is ended meanwhile
+        try:
+            status = await self._run(path, arguments, env, output, limit, largest)
+            failed = bool(status is None or (status and not (largest and status == -signal.SIGXFSZ)))
+        finally:
+            self.tally.ran(name, time.monotonic() - began, failed=failed)
         if status is None:
             raise ScriptFailed(
                 Problem(

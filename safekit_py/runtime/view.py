@@ -71,6 +71,10 @@ class RunningView:
         """What is watched."""
         return {each.name: each.value for each in self._runner.board.all()}
 
+    def report(self) -> Mapping[str, Any]:
+        """What its type shows."""
+        return self._runner.report()
+
     def set_resource(self, name: str, value: str, cause: str) -> None:
         """Set one."""
         self._runner.board.set(name, value, cause)
@@ -93,6 +97,10 @@ class BrokenView:
 
     def resources(self) -> Mapping[str, str]:
         """None."""
+        return {}
+
+    def report(self) -> Mapping[str, Any]:
+        """Nothing."""
         return {}
 
     def set_resource(self, name: str, value: str, cause: str) -> None:

@@ -34,6 +34,7 @@ class FakeGroup:
     and metrics, hand over the object itself.
 
     :param publish: is told each event, as plugins' ``safekit_event`` would be.
+    :param shows: what ``report`` answers.
     :param others: what ``ModuleContext.ask`` answers, by module.
     """
 
@@ -51,6 +52,7 @@ class FakeGroup:
     requests: list[Request] = field(default_factory=list)
     controlled: list[tuple[str, str]] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
+    shows: dict[str, Any] = field(default_factory=dict)
 
     @property
     def context(self) -> ModuleContext:
@@ -137,6 +139,10 @@ class FakeGroup:
     def resources(self) -> Mapping[str, str]:
         """What was set."""
         return dict(self.values)
+
+    def report(self) -> Mapping[str, Any]:
+        """What was put into ``shows``."""
+        return self.shows
 
     def request(self, action: str, identity: str, cause: str) -> None:
         """Recorded in ``requests``."""

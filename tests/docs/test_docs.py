@@ -10,13 +10,17 @@ from pathlib import Path
 import click
 import pytest
 from safekit_py.plugins import compat
+from safekit_py.plugins.farm import figures as farm_figures
+from safekit_py.plugins.mirror import figures as mirror_figures
 
 from safekit_py import hookspecs
 from safekit_py.cli.main import cli
 from safekit_py.config.cluster import XSD as CLUSTER_XSD
 from safekit_py.config.cluster import check_cluster
 from safekit_py.config.load import check
+from safekit_py.config.notify import check_notify
 from safekit_py.config.schema import assemble, compile_schema
+from safekit_py.control.figures import OWN
 from safekit_py.model.event import Event
 from safekit_py.model.state import Severity
 from safekit_py.runtime import plugins
@@ -191,7 +195,9 @@ def test_the_plugin_of_the_page_works(example_plugin, capsys):
     manager.event(Event(0.0, "m", Severity.INFO, "heart", "UP Ready", "state"))
     assert "m: UP Ready" in capsys.readouterr().out
     group = FakeGroup(config=checked.config, values={"file.license": "up"})
-    assert [(m.name, m.samples) for m in manager.metrics(group)] == [("files_watched", (({"module": "app"}, 1.0),))]
+    figures = {metric.name: metric.samples for metric in manager.metrics(group)}
+    assert figures["files_watched"] == (({"module": "app"}, 1.0),)
+    assert manager.notifiers()["pager"].xsd.startswith("<xs:element")
     assert manager.commands()["files"][0] == "example"
     assert [route.path for route in manager.routes(group)["example"][0].routes] == ["/files/{module}"]
     assert entry.problems == []
@@ -266,6 +272,21 @@ def test_compatibility_says_warning_of_all_that_only_warns():
     listed = _listed("userconfig.xml")
     assert {tag for tag, _ in compat.NOTES} == {tag for tag, attribute in listed if attribute == "all"}
     assert all(status == "warning" for (_, attribute), (_, status) in listed.items() if attribute == "all")
+
+
+def test_the_notify_xml_of_the_page_lacks_nothing_but_its_secrets():
+    (block,) = _blocks(DOCS / "monitoring.md", "xml")
+    checked = check_notify(block.encode(), "notify.xml", plugins.load(third_party=False).notifiers())
+    assert [each.code for each in checked.problems] == ["notify.no-secret"] * 3
+
+
+def test_the_page_of_monitoring_names_only_figures_that_there_are_and_lists_all():
+    text = (DOCS / "monitoring.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`safekit_([a-z_]+?)(?:_total)?`", text))
+    brought = {each.name for part in (farm_figures, mirror_figures) for each in part.metrics({})}
+    known = set(OWN) | {name.removesuffix("_total") for name in brought}
+    assert named - known == set()
+    assert known - named == {"notify_failed", "notify_held"}, "written as _failed_total and _held_total"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda each: each.name)

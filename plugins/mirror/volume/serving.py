@@ -395,6 +395,8 @@ class Primary:
             "connected": self.link is not None and self._begun,
             "marked": sum(len(each.marked) for each in self.maps) * ZONE,
             "waiting": len(self._owed) + len(self._held),
+            "sent": self.link.sent if self.link is not None else 0,
+            "unsent": self.link.waiting if self.link is not None else 0,
         }
         if self._comparing.catch is not None:
             found["resynchronisation"] = self._comparing.catch.progress()

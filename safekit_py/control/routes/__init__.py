@@ -12,6 +12,7 @@ from safekit_py.control.routes import (
     maintenance,
     metrics,
     monitor,
+    notify,
     plugins,
     role,
     support,
@@ -32,5 +33,6 @@ ALL = (
     configuration,
     cluster,
     plugins,
+    notify,
     metrics,
 )

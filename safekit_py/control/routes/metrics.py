@@ -24,7 +24,7 @@ def router(agent: Agent) -> Routes:
         from safekit_py.control.figures import Figures  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(Figures(ServerView(agent), agent.manager))
+        registry.register(Figures(ServerView(agent), agent.manager, agent.runners, agent.notified))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes

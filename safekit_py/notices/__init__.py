@@ -1,0 +1,1 @@
+"""Notifications: the process that sends them, beside the agent."""
