@@ -9,7 +9,7 @@ JOBS ?= 3
 # A file's tests stay together, because they share servers; the long ones stand first, and the short ones fill the end.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: setup demo demo-mirror test unit lint filter bench clean
+.PHONY: setup demo demo-mirror test unit lint filter bench bench-farm bench-tools plots clean
 
 setup:
 	@sh .ci/setup.sh
@@ -35,8 +35,36 @@ lint: setup
 filter: setup
 	@$(BIN)/python -m safekit_py.plugins.farm.compiler plugins/farm/filter-$$(uname -m).json
 
-bench: setup
+bench: setup bench-tools
 	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+# The farm's figures in docs/benchmarks.md, in about an hour and a half, on a machine that does nothing else.
+FIGURES := docs/figures
+bench-farm: setup bench-tools
+	@mkdir -p $(FIGURES)
+	$(BIN)/python bench/filter.py --json $(FIGURES)/filter.json
+	for fault in agent link; do for profile in default fast; do \
+	  $(BIN)/python bench/failover.py --fault $$fault --profile $$profile --json $(FIGURES)/failover-$$profile-$$fault.json \
+	  || exit 1; done; done
+	$(BIN)/python bench/connections.py --json $(FIGURES)/connections.json
+	$(BIN)/python bench/buckets.py --json $(FIGURES)/buckets.json
+	$(BIN)/python bench/packets.py --json $(FIGURES)/packets.json
+	$(BIN)/python bench/flood.py --json $(FIGURES)/flood.json
+	$(BIN)/python bench/stream.py --json $(FIGURES)/stream.json
+	$(BIN)/python bench/table.py --json $(FIGURES)/table.json
+	for kind in vmac_directed vmac_invisible; do \
+	  $(BIN)/python bench/requests.py --kind $$kind --json $(FIGURES)/requests-$$kind.json || exit 1; done
+	$(BIN)/python bench/agent.py --json $(FIGURES)/agent.json
+	$(BIN)/python bench/eviction.py --json $(FIGURES)/eviction.json
+	$(MAKE) plots
+
+plots: bench-tools
+	$(BIN)/python bench/shared/plots.py $(FIGURES) docs/plots
+
+bench-tools: setup
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group bench
+	@for each in iperf3 keepalived wrk; do \
+	  command -v $$each >/dev/null || apt-get install -yq --no-install-recommends $$each >/dev/null || exit 1; done
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,6 +1,6 @@
 """What an idle agent costs: memory and processor, with one farm module among three servers.
 
-    .venv/bin/python bench/agent.py [--seconds 30]
+    .venv/bin/python bench/agent.py [--seconds 30] [--json FILE]
 
 Printed for each of three agents: resident memory (RSS and PSS), and processor time in percent of one core over the
 period, beside that of a bare `python3 -c 'time.sleep(…)'` in the same period.
@@ -9,6 +9,7 @@ period, beside that of a bare `python3 -c 'time.sleep(…)'` in the same period.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -50,7 +51,9 @@ def agents(root):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    seconds, rows = options.seconds, []
     with Lab.up(f"b{os.getpid()}", servers=3, owner=os.getpid()) as lab:
         for host in SERVERS:
             while lab.run(host, ["safekit-py", "status"], capture_output=True).returncode:
@@ -71,8 +74,11 @@ def main() -> None:
         for name, pid in found.items():
             share = (ticks(pid) - before[name]) / seconds * 100
             rss, pss = resident(pid)
+            rows.append({"process": name, "rss_mb": rss, "pss_mb": pss, "processor_percent": share})
             print(f"{name}: {rss:.1f} MB resident ({pss:.1f} MB with shared pages divided), {share:.2f} % of a core")
         bare.wait()
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

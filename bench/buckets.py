@@ -1,6 +1,6 @@
 """How evenly a farm's buckets are shared, and how many move that need not, beside Maglev with 65,537 entries.
 
-    .venv/bin/python bench/buckets.py [--largest 16] [--json]
+    .venv/bin/python bench/buckets.py [--largest 16] [--json FILE]
 
 For each number of servers, equal and with powers of 1 to 4: each server in turn leaves and comes back. Overload: how
 much more than its share (by power) the most loaded server has, as a part of that share. Needless: moves between servers
@@ -67,7 +67,7 @@ def measure(powers: dict[int, int]) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--largest", type=int, default=16)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = []
     print(f"{'servers':10}{'table':12}{'overload, worst and mean':>28}{'needless, worst and mean':>28}")
@@ -79,7 +79,7 @@ def main() -> None:
                 moves = f"{row['needless_worst']:.3f} % {row['needless_mean']:.3f} %"
                 print(f"{count}{kind:9}{name:>12}{load:>28}{moves:>28}", flush=True)
     if options.json:
-        print(json.dumps(rows, indent=1))
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

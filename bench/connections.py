@@ -1,6 +1,6 @@
 """How many established TCP connections break when a farm changes, and what the clients of a server that dies see.
 
-    .venv/bin/python bench/connections.py [--count 2500] [--kind vmac_directed] [--json]
+    .venv/bin/python bench/connections.py [--count 2500] [--kind vmac_directed] [--json FILE]
 
 Four servers and a client with 100 addresses in a lab; the client holds COUNT connections to an echo server, the farm
 changes, and each connection sends a byte: broken are those that are reset or say nothing for 5 s. Beside it two farms
@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2500)
     parser.add_argument("--kind", choices=("vmac_directed", "vmac_invisible"), default="vmac_directed")
     parser.add_argument("--only", choices=("ours", "peers"))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = []
     print(f"{'farm':22}{'change':26}{'opened':>8}{'broken':>8}")
@@ -261,7 +261,7 @@ def main() -> None:
         finally:
             farm.down()
     if options.json:
-        print(json.dumps(rows, indent=1))
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

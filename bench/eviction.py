@@ -1,6 +1,6 @@
 """Is a healthy server thrown out of its farm while others use up the processor?
 
-    .venv/bin/python bench/eviction.py [--minutes 10] [--hogs 4] [--json]
+    .venv/bin/python bench/eviction.py [--minutes 10] [--hogs 4] [--json FILE]
 
 Three servers of a lab with one farm module at the default pulse, and as many processes that never rest. Counted are the
 views that lost a server, and the leases that a filter found to be over (verdict ``expired``) while a client sends a
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--hogs", type=int, default=4)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     hogs = []
     with Lab.up(f"e{os.getpid()}", servers=3, owner=os.getpid()) as lab:
@@ -64,7 +64,7 @@ def main() -> None:
           f"{row['views']} views, {row['expired']} packets after the end of a lease; "
           f"{row['failed']} of {row['requests']} requests failed")  # fmt: skip
     if options.json:
-        print(json.dumps([row], indent=1))
+        options.json.write_text(json.dumps([row], indent=1))
 
 
 def reports(lab: Lab, host: str) -> dict:

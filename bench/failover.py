@@ -1,6 +1,6 @@
 """How long clients are disturbed when a server dies, beside keepalived on the same servers.
 
-    .venv/bin/python bench/failover.py [--runs 30] [--fault agent|link|power] [--profile default|fast] [--json]
+    .venv/bin/python bench/failover.py [--runs 30] [--fault agent|link|power] [--profile default|fast] [--json FILE]
 
 A lab of three servers. A client sends a request every 5 ms on a new connection with a limit of 250 ms. Each run kills
 server3's agent (SIGKILL), cuts its link, or cuts its power, and measures from the fault to the start of the last
@@ -188,6 +188,7 @@ def summary(name: str, fault: str, rows: list[dict[str, float]]) -> dict[str, ob
         "median_ms": statistics.median(starts),
         "p99_ms": starts[-1],
         "ended_ms": max(row["ended"] for row in rows),
+        "starts_ms": starts,
     }
     said = f"from the fault to the start of the last disturbed request: median {made['median_ms']:.0f} ms"
     print(f"{name}, {fault}, {len(rows)} runs: {said}, p99 {made['p99_ms']:.0f} ms; "
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--peer-runs", type=int, help="of keepalived; the same number if not given, 0: none")
     parser.add_argument("--fault", choices=("agent", "link", "power"), default="agent")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="default")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     profile = PROFILES[options.profile]
     made = [summary(f"safekit_py, {options.profile}", options.fault, ours(options, profile))]
@@ -211,7 +212,7 @@ def main() -> None:
         name = f"keepalived, adverts of {profile['advert']:g} s"
         made.append(summary(name, options.fault, peer(options, profile)))
     if options.json:
-        print(json.dumps(made, indent=1))
+        options.json.write_text(json.dumps(made, indent=1))
 
 
 if __name__ == "__main__":

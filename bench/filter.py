@@ -1,12 +1,12 @@
 """What the farm's filter costs for one packet, in nanoseconds above a program that does nothing.
 
-Command, as root: ``.venv/bin/python bench/filter.py [--rounds 15] [--repeat 500000] [--json] [--plot FOLDER]``
+    .venv/bin/python bench/filter.py [--rounds 15] [--repeat 500000] [--json FILE]
 
-BPF_PROG_TEST_RUN times the loaded program and the null program by turns in the same run, so that a busy or slow
-machine weighs on both; printed are the medians of the rounds and of the differences, and the difference of the fastest
-rounds, which is what it costs on a processor that nobody else slows down. The budget is 25 ns for an accepted packet
-and 90 ns where the bucket has moved and the kernel is asked for the socket; the socket is a real one, on loopback in a
-network namespace of the run's own.
+As root. BPF_PROG_TEST_RUN times the loaded program and the null program by turns in the same run, so that a busy or
+slow machine weighs on both; printed are the medians of the rounds and of the differences, and the difference of the
+fastest rounds, which is what it costs on a processor that nobody else slows down. The budget is 25 ns for an accepted
+packet and 90 ns where the bucket has moved and the kernel is asked for the socket; the socket is a real one, on
+loopback in a network namespace of the run's own.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=500_000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder, "bpf")
@@ -151,13 +151,12 @@ def main() -> None:
             os.close(null)
         finally:
             subprocess.run(["umount", "--lazy", str(pins)], check=True)
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
     print(f"{'case':44}{'null':>8}{'filter':>8}{'extra':>8}{'least':>8}{'budget':>8}  ns per packet")
     for row in rows:
         figures = "".join(f"{row[key]:8.0f}" for key in ("null_ns", "ns", "extra_ns", "least_extra_ns"))
         print(f"{row['case']:44}{figures}{row['budget_ns'] or '':>8}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def main() -> None:
         "packets": stream.sent,
         "lost": lost,
         "wanted_ms": WANTED_MS,
+        "times_ms": sorted(round(each, 3) for each in took),
     }
     times = f"median {row['median_ms']:.2f} ms, p99 {row['p99_ms']:.2f}, at most {row['most_ms']:.2f}"
     print(f"{options.changes} changes of the whole table: {times} (wanted {WANTED_MS})")

@@ -14,6 +14,9 @@ from support import VIP, Farm, kill, pids, wait_for
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 
+BOTH = pytest.mark.parametrize("made", ["vmac_directed", "vmac_invisible"], indirect=True)
+
+
 @pytest.fixture(scope="module", params=["vmac_directed"])
 def made(request, tmp_path_factory):
     folder = module(tmp_path_factory.mktemp("proof") / MODULE, request.param)
@@ -61,6 +64,7 @@ def sleep_and_wake(farm, host, seconds):
     return since, until
 
 
+@BOTH
 def test_a_stopped_agent_is_shut_before_the_others_take_over(farm):
     with Stream(farm) as stream:
         time.sleep(0.7)
@@ -103,6 +107,7 @@ def test_agents_that_starve(farm):
     stream.check_single_owner()
 
 
+@BOTH
 def test_a_server_leaves_and_joins(farm):
     with Stream(farm) as stream:
         time.sleep(0.3)
@@ -128,6 +133,7 @@ def test_a_server_is_cut_off_from_the_other_two(farm, one_way):
     stream.check_single_owner()
 
 
+@BOTH
 def test_a_server_is_cut_off_from_all(farm):
     with Stream(farm) as stream:
         time.sleep(0.3)
@@ -183,6 +189,102 @@ def test_the_wall_clock_jumps_by_an_hour_either_way(farm):
     stream.check_single_owner(0.95)
     assert all(len(hosts) == 1 for hosts in stream.changes().values())
     assert "expired" not in farm.status("server1", MODULE)["report"]["packets"]
+
+
+# Connects to many ports of all addresses, from many of its own at a time, and sends bytes to those of UDP.
+SCAN = """
+import asyncio, os, random, socket, sys
+addresses, opened = sys.argv[1:], []
+async def probe(gate, address, port):
+    async with gate:
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 0.3)
+        except (OSError, asyncio.TimeoutError):
+            return
+        opened.append(port)
+        writer.close()
+async def main():
+    gate, udp = asyncio.Semaphore(300), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for address in addresses:
+        for port in [*range(4700, 4900), *(random.randrange(10000, 65536) for _ in range(300))]:
+            for size in (0, 1, 60, 1400):
+                udp.sendto(os.urandom(size), (address, port))
+    ports = [*range(1, 1025), 4800, 9010, 9453]  # the stream's own ports would be counted
+    await asyncio.gather(*(probe(gate, address, port) for address in addresses for port in ports))
+asyncio.run(main())
+print(*opened)
+"""
+
+
+def addresses(farm):
+    return [each.ports[0].address.partition("/")[0] for each in farm.lab.hosts if each.name in SERVERS]
+
+
+def rest(farm):
+    """What each server tells, once the views that follow a start are over."""
+    while (before := changes(farm)) != (time.sleep(2), changes(farm))[1]:
+        pass
+    return before
+
+
+def changes(farm):
+    """What each server tells of its state, and of how it came to it."""
+    return {
+        host: ([each for each in farm.cli(host, "log", MODULE, "-n", "1000").stdout.splitlines() if "view" in each],
+               farm.status(host, MODULE)["state"], farm.status(host, MODULE)["report"]["view"])
+        for host in SERVERS
+    }  # fmt: skip
+
+
+@BOTH
+def test_a_port_scan_changes_nothing(farm):
+    before = rest(farm)
+    with Stream(farm) as stream:
+        done = farm.lab.run("client1", ["python3", "-c", SCAN, VIP, *addresses(farm)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "9010" in done.stdout.split(), "it found what listens"
+    assert changes(farm) == before
+    stream.check_single_owner(0.9)
+    assert all(len(hosts) == 1 for hosts in stream.changes().values())
+
+
+# Asks each server for a long answer, over and over, and reads none of it.
+SLOW = """
+import socket, sys, time
+held = []
+for address in sys.argv[1:]:
+    for _ in range(40):
+        each = socket.socket()
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        each.settimeout(0.5)
+        try:
+            each.connect((address, 9010))
+            each.settimeout(0)
+            for _ in range(200):
+                each.send(b"GET /health/stream HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" * 20)
+        except OSError:
+            pass
+        held.append(each)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_readers_that_never_read_change_nothing(farm):
+    before, pipe = rest(farm), subprocess.PIPE
+    with Stream(farm) as stream:
+        argv = ["python3", "-c", SLOW, *addresses(farm)]
+        slow = farm.lab.popen("client1", argv, stdin=pipe, stdout=pipe, text=True)
+        try:
+            assert slow.stdout.readline() == "held\n"
+            time.sleep(2)
+            assert all(farm.cli(host, "status", MODULE).returncode == 0 for host in SERVERS)
+        finally:
+            slow.kill()
+            slow.wait()
+    assert changes(farm) == before
+    stream.check_single_owner(0.9)
+    assert all(len(hosts) == 1 for hosts in stream.changes().values())
 
 
 FLOOD = """
