@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safekit_py.errors import Problem, SafekitError, SystemProblem
+from safekit_py.errors import Problem, SafekitError, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 
 if TYPE_CHECKING:
@@ -25,15 +25,31 @@ NO_AGENT = 69  # EX_UNAVAILABLE: the agent does not run, or this server lacks so
 
 @dataclass(slots=True)
 class Session:
-    """One run of the command line."""
+    """One run of the command line.
 
-    paths: Paths
+    :param here: the files of this server.
+    :param node: the server that the command is for; empty: this one.
+    """
+
+    here: Paths
+    node: str = ""
+
+    @property
+    def paths(self) -> Paths:
+        """The files of the server that the command is for.
+
+        :raises StateError: it is another one, whose files cannot be had.
+        """
+        if self.node:
+            text = "this command works with files of the server it runs on, and -H names others"
+            raise StateError(Problem("node.local-only", text, f"run it on {self.node}"))
+        return self.here
 
     def client(self) -> Client:
         """The agent's client, imported only by commands that need it."""
         from safekit_py.control.client import Client  # noqa: PLC0415 - loaded only where needed
 
-        return Client(self.paths)
+        return Client(self.here, self.node)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """One call of the control API."""

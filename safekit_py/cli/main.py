@@ -42,7 +42,8 @@ COMMANDS = {
     **dict.fromkeys(("web", "cert"), "web"),
 }
 ALIASES = {"state": "status"}
-KEY = "safekit_py.plugins"  # of the context's values: the commands of plugins
+# Of the context's values: the commands of plugins; the servers that -H names.
+KEY, HOSTS = "safekit_py.plugins", "safekit_py.hosts"
 
 
 class LazyGroup(common.Group):
@@ -84,7 +85,12 @@ class LazyGroup(common.Group):
                     formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a plugin's raises is told as the plugin's fault."""
+        """Run a command, with ``-H`` on several servers; what a plugin's raises is told as the plugin's fault."""
+        if (hosts := ctx.meta.get(HOSTS)) is not None:
+            from safekit_py.cli import everywhere  # noqa: PLC0415 - loaded only where needed
+
+            session = common.Session(Paths(ctx.params["root"].absolute()))
+            everywhere.invoke(ctx, session, hosts, [*ctx._protected_args, *ctx.args])
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -122,8 +128,17 @@ def _raise(error: Exception, plugin: str, name: str) -> None:
 @click.option(
     "-r", "special", is_flag=True, hidden=True, expose_value=False
 )  # safekit -r COMMAND, as in SafeKit's scripts
+@click.option(
+    "-H",
+    "--hosts",
+    metavar="NODES",
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({HOSTS: value}),
+    help='Run the command on these servers at once: "*" for all of the cluster, or node1,node2.',
+)
+@click.option("--node", default="", hidden=True, help="The server that the command is for.")
 @click.pass_context
-def cli(ctx: click.Context, root: Path, trace_hooks: bool) -> None:
+def cli(ctx: click.Context, root: Path, trace_hooks: bool, node: str) -> None:
     """Load balancing and high availability for any Linux application.
 
     A first farm on this machine: safekit-py lab demo. On real servers: see the README.
@@ -132,7 +147,7 @@ def cli(ctx: click.Context, root: Path, trace_hooks: bool) -> None:
     os.environ["SAFEKIT_ROOT"] = str(root.absolute())
     if trace_hooks:
         os.environ["SAFEKIT_TRACE_HOOKS"] = "1"
-    ctx.obj = common.Session(Paths(root.absolute()))
+    ctx.obj = common.Session(Paths(root.absolute()), node)
 
 
 def main() -> None:

@@ -26,16 +26,21 @@ from safekit_py.errors import (
 )
 from safekit_py.model.paths import Paths
 
-ERRORS = {403: AccessError, 404: NotFoundError, 409: StateError, 422: ConfigError}
+ERRORS = {403: AccessError, 404: NotFoundError, 409: StateError, 422: ConfigError, 502: SystemProblem}
 BASE = "/api/v1"
 WRITING = 10.0  # seconds that the agent may take to accept a connection, or a piece of what is sent
 
 
 class Client:
-    """Calls the agent of this server. Each call has a connection of its own, so that no call meets one gone stale."""
+    """Calls the agent of this server. Each call has a connection of its own, so that no call meets one gone stale.
 
-    def __init__(self, paths: Paths) -> None:
-        self._socket = paths.socket
+    :param node: the server whose agent is called instead, through this server's web process.
+    """
+
+    def __init__(self, paths: Paths, node: str = "") -> None:
+        self._socket = paths.web_socket if node else paths.socket
+        self._base = f"/nodes/{quote(node, safe='')}{BASE}" if node else BASE
+        self._node = node
 
     def call(
         self,
@@ -59,20 +64,27 @@ class Client:
         if json is not None:
             content = encoding.dumps(json).encode()
             given["Content-Type"] = "application/json"
-        target = quote(f"{BASE}{path}", safe="/%:@!$&'()*+,;=~") + _query(params or {})
+        target = quote(f"{self._base}{path}", safe="/%:@!$&'()*+,;=~") + _query(params or {})
         try:
             status, answer = self._exchange(method, target, content, given)
         except (OSError, http.client.HTTPException) as error:
-            raise SystemProblem(
-                Problem(
-                    "agent.not-running",
-                    f"no agent answers on {self._socket} ({error})",
-                    "start it: systemctl start safekit-py, or in the foreground: safekit-py agent",
-                )
-            ) from error
+            raise SystemProblem(self._silent(error)) from error
         if 200 <= status < 300:
             return encoding.loads(answer)
         raise ERRORS.get(status, SafekitError)(_problems(status, answer))
+
+    def _silent(self, error: Exception) -> Problem:
+        if self._node:
+            return Problem(
+                "web.not-running",
+                f"the web process, which reaches other servers, does not answer on {self._socket} ({error})",
+                "it runs beside the agent when this server has a certificate: safekit-py cert issue",
+            )
+        return Problem(
+            "agent.not-running",
+            f"no agent answers on {self._socket} ({error})",
+            "start it: systemctl start safekit-py, or in the foreground: safekit-py agent",
+        )
 
     def _exchange(
         self, method: str, target: str, content: bytes | Iterable[bytes] | None, headers: dict[str, str]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -78,14 +79,15 @@ class LocalProtocol(H11Protocol):
             super().connection_lost(exc)
 
 
-def listen(paths: Paths) -> socket.socket:
-    """The agent's socket. Everybody may connect and is then told whether they may go on."""
+def listen(paths: Paths, place: Path | None = None) -> socket.socket:
+    """The agent's socket, or one at another place. Everybody may connect and is then told whether they may go on."""
+    place = place or paths.socket
     paths.run.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        paths.socket.unlink()
+        place.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(paths.socket))
-    paths.socket.chmod(0o666)
+    listener.bind(str(place))
+    place.chmod(0o666)
     listener.listen(64)
     return listener
 

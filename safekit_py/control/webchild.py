@@ -15,7 +15,7 @@ import sys
 from safekit_py.model.paths import Paths
 
 VARIABLE = "SAFEKIT_WEB"  # environment: ADDRESS:PORT, or off
-LOOK = 2.0  # seconds between two looks for the first token or user
+LOOK = 2.0  # seconds between two looks for the first token, user or certificate
 PAUSE, LONGEST = 1.0, 60.0  # seconds before the child is started again
 LONG = 60.0  # seconds after which a child that ran is a good one
 GRACE = 4.0  # seconds that it has to end
@@ -29,7 +29,8 @@ async def keep(paths: Paths, until: asyncio.Event) -> None:
         return
     pause = PAUSE
     while not until.is_set():
-        if not paths.access.exists():  # nobody could log in: no port is opened
+        # Before there is an account or a certificate of a cluster nobody could call: no port is opened.
+        if not paths.access.exists() and not (paths.tls / "server.crt").exists():
             await _sleep(LOOK, until)
             continue
         loop = asyncio.get_running_loop()

@@ -36,6 +36,11 @@ class Paths:
         return self.run / "agent.sock"
 
     @property
+    def web_socket(self) -> Path:
+        """The UNIX socket of the web process, for this server's commands to others."""
+        return self.run / "web.sock"
+
+    @property
     def modules(self) -> Path:
         """The installed modules, one folder each."""
         return self.safe / "modules"

@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import pwd
 import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
-from safekit_py.control.access import ROLE, USER, VIA, Caller, Role
+from safekit_py.control.access import ROLE, USER, VIA, Caller, Role, caller, demand, repeated
 from safekit_py.control.problems import document
-from safekit_py.errors import AccessError, ConfigError, Problem, SafekitError, SystemProblem
+from safekit_py.errors import AccessError, ConfigError, NotFoundError, Problem, SafekitError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.web.identity import Identity, TooOftenError, UnknownError
+from safekit_py.web.peers import Peers, UnreachableError
 from safekit_py.web.sessions import LIFE
 
 LARGEST = 1 << 20  # bytes of a body
@@ -32,6 +35,7 @@ LARGEST_LOGIN = 4096
 FRESH = 0.25  # seconds in which a state that was read is told again: many who look cost the agent no more than one
 MOST_KEPT = 64  # answers
 STATE = re.compile(r"/api/v1/(status|cluster|modules/[^/]+)")  # what is read over and over
+ARCHIVE = re.compile(rb"/api/v1/modules/[^/?]+(\?.*)?", re.DOTALL)
 STALLED = 30.0  # seconds that a client may take for a piece of what it sends or is sent
 IN = ("content-type", "content-length", "accept")
 OUT = ("content-type", "content-length", "cache-control", "content-disposition", "retry-after", "allow")
@@ -43,6 +47,7 @@ SAFE = {
 }
 OPEN = ("/health/", "/var/modules/")  # anybody may ask, as on the port of health answers
 PASSED = ("/api/v1/", "/openapi.json")
+NODES = re.compile(rb"/nodes/([^/?]+)((?:/api/v1/|/openapi\.json).*)", re.DOTALL)  # a call for another server
 ANYBODY = Caller(Role.NOBODY, "anybody", "https")
 
 
@@ -58,15 +63,17 @@ class Web:
     """The application.
 
     :param secure: whether clients come by TLS; the cookie then has it in its name and is never sent without.
+    :param port: where the web processes of the other servers listen.
     """
 
-    def __init__(self, paths: Paths, *, secure: bool) -> None:
+    def __init__(self, paths: Paths, *, secure: bool, port: int) -> None:
         self._secure = secure
         self.identity = Identity(paths.access, "__Host-safekit" if secure else "safekit")
         transport = httpx.AsyncHTTPTransport(uds=str(paths.socket), limits=httpx.Limits(max_connections=None))
         self._kept: dict[tuple[Role, bytes], tuple[float, list[dict[str, Any]]]] = {}
         timeout = httpx.Timeout(STALLED, read=None, pool=None)  # long commands end by their own limits
         self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
+        self._peers = Peers(paths.tls, self._agent, port)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -78,7 +85,7 @@ class Web:
         except SafekitError as error:
             if not hardened.begun:
                 await refusal(error)(scope, receive, hardened)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
             if hardened.begun:  # cut, so that nobody takes half an answer for a whole one
                 hardened.cut()
                 return
@@ -96,11 +103,37 @@ class Web:
         elif path in ("/session", "/logout"):
             await self._session(method, path, heads, address)(scope, receive, send)
         elif path.startswith(PASSED):
-            certificate = scope.get("state", {}).get("certificate")
-            await self._forward(scope, receive, send, self.identity.of(method, heads, address, certificate))
+            await self._forward(scope, receive, send, self._caller(scope, heads, address))
+        elif path == "/nodes" and method == "GET":
+            demand(self._caller(scope, heads, address), Role.MONITOR)
+            await JSONResponse(await self._peers.seen())(scope, receive, send)
+        elif found := NODES.fullmatch(scope["raw_path"]):
+            who = self._caller(scope, heads, address)
+            demand(who, Role.MONITOR)
+            await self._pass_on(scope, receive, send, who, unquote(found[1].decode()), found[2])
         else:
             problem = Problem("request.unknown", "nothing is at this path", "GET /openapi.json tells what there is")
             await document(SafekitError(problem), 404)(scope, receive, send)
+
+    def _caller(self, scope: Any, heads: Headers, address: str) -> Caller:
+        """Who calls: on the UNIX socket whom the kernel names, else who proves it."""
+        state = scope.get("state", {})
+        if repeated(heads):
+            raise AccessError(Problem("access.bad-caller", "a head about the caller stands twice", ""))
+        if "role" in state:
+            who = caller(state["peer"], state["role"], heads)
+            return who if who.name else Caller(who.role, user_name(state["peer"].uid), "socket")
+        return self.identity.of(scope["method"], heads, address, state.get("certificate"))
+
+    async def _pass_on(self, scope: Any, receive: Any, send: Any, who: Caller, name: str, path: bytes) -> None:
+        """A call for one of the cluster's servers; for this one, it is a call like any other."""
+        node = await self._peers.find(name)
+        if node["this"]:
+            here = scope | {"path": unquote(path.decode()), "raw_path": path}
+            await self._forward(here, receive, send, who)
+        else:
+            target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+            await self._exchange(scope, receive, send, who, Headers(scope=scope), target, node)
 
     async def _login(self, receive: Any, heads: Headers, address: str) -> Response:
         # A form of another site cannot send this type: nobody is logged in without knowing it.
@@ -164,21 +197,31 @@ class Web:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = (time.monotonic(), kept.messages)
 
-    async def _exchange(self, scope: Any, receive: Any, send: Any, who: Caller, heads: Headers, target: bytes) -> None:
+    async def _exchange(
+        self,
+        scope: Any,
+        receive: Any,
+        send: Any,
+        who: Caller,
+        heads: Headers,
+        target: bytes,
+        node: dict[str, Any] | None = None,
+    ) -> None:
+        """Pass a call to the agent, or to another server, and its answer back."""
         method = scope["method"]
-        archive = method == "PUT" and scope["path"].startswith("/api/v1/modules/") and scope["path"].count("/") == 4
+        archive = method == "PUT" and ARCHIVE.fullmatch(target)
         limit = LARGEST_ARCHIVE if archive else LARGEST
         passed = [(name, heads[name]) for name in IN if name in heads]
         passed += [(USER, who.name), (ROLE, who.role.word), (VIA, who.via[:128])]
         has_body = "content-length" in heads or "transfer-encoding" in heads
         check_length(heads, limit)
-        request = self._agent.build_request(
-            method,
-            httpx.URL("http://agent").copy_with(raw_path=target),
-            headers=passed,
-            content=pieces(receive, heads, limit) if has_body else None,
-        )
-        answer = await self._agent.send(request, stream=True)
+        content = pieces(receive, heads, limit) if has_body else None
+        if node is not None:
+            answer = await self._peers.send(node, self._peers.request(method, target, passed, content))
+        else:
+            url = httpx.URL("http://agent").copy_with(raw_path=target)
+            request = self._agent.build_request(method, url, headers=passed, content=content)
+            answer = await self._agent.send(request, stream=True)
         try:
             kept = [(n.lower().encode(), v.encode("latin-1")) for n, v in answer.headers.items() if n.lower() in OUT]
             await send({"type": "http.response.start", "status": answer.status_code, "headers": kept})
@@ -214,7 +257,8 @@ class Web:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close the connections to the agent."""
+        """Close the connections to the agent and to other servers."""
+        await self._peers.close()
         await self._agent.aclose()
 
 
@@ -294,9 +338,25 @@ async def pieces(receive: Any, heads: Headers, limit: int) -> AsyncIterator[byte
             return
 
 
+def user_name(uid: int) -> str:
+    """The name of a local user for the command log."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def refusal(error: SafekitError) -> Response:
     """The answer for an error of this process."""
-    kinds = {UnknownError: 401, TooOftenError: 429, TooLargeError: 413, StalledError: 408, AccessError: 403}
+    kinds = {
+        UnknownError: 401,
+        TooOftenError: 429,
+        TooLargeError: 413,
+        StalledError: 408,
+        AccessError: 403,
+        NotFoundError: 404,
+        UnreachableError: 502,
+    }
     status = next((code for kind, code in kinds.items() if isinstance(error, kind)), 0)
     answer = document(error, status)
     if status == 401:

@@ -109,6 +109,11 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def inward(node: str) -> str:
+    """The name under which other servers ask a server for the cluster's certificate, not an administrator's own."""
+    return f"{node}.safekit.internal"
+
+
 def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: float = DAYS) -> None:
     """Give a server a certificate: ``server.crt`` and ``server.key`` in the folder ``into``, and ``ca.crt``.
 
@@ -118,7 +123,7 @@ def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: fl
     """
     signer, authority = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
-    known = dict.fromkeys((node, *names))
+    known = dict.fromkeys((node, inward(node), *names))
     built = (
         _builder(_name(node, NODES), authority.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

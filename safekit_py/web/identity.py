@@ -18,7 +18,7 @@ from typing import Any
 import argon2
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from safekit_py.control.access import ROLES, Caller, Role
+from safekit_py.control.access import NAME, ROLE, ROLES, USER, Caller, Role
 from safekit_py.errors import AccessError, Problem
 from safekit_py.runtime import accounts
 from safekit_py.runtime.accounts import Accounts
@@ -102,7 +102,7 @@ class Identity:
                 raise AccessError(Problem("access.no-csrf", text, "send it as X-CSRF-Token; GET /session tells it"))
             return Caller(role, session.user, f"https {address} session")
         if node := node_of(certificate):
-            return Caller(Role.ADMIN, node, f"https {address} server's certificate")
+            return _for_somebody(heads, node, address)
         raise UnknownError(Problem("access.nobody", "this call does not say who it is from", LOGIN))
 
     def presented(self, heads: Mapping[str, str]) -> str:
@@ -155,6 +155,19 @@ class Identity:
             return self._hasher.verify(stored, password)
         except (Argon2Error, InvalidHashError):
             return False
+
+
+def _for_somebody(heads: Mapping[str, str], node: str, address: str) -> Caller:
+    """A server calls: for itself, or for somebody in whose name and role it says it does.
+
+    :raises AccessError: it says so in part only.
+    """
+    if USER not in heads and ROLE not in heads:
+        return Caller(Role.ADMIN, node, f"https {address} server's certificate")
+    name, word = heads.get(USER, ""), heads.get(ROLE, "")
+    if word not in ROLES or not NAME.fullmatch(name):
+        raise AccessError(Problem("access.bad-caller", "the server calls for somebody, but does not say for whom", ""))
+    return Caller(ROLES[word], name, f"https {address} server {node}")
 
 
 def node_of(certificate: Mapping[str, Any] | None) -> str:

@@ -19,8 +19,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from safekit_py.control import health
+from safekit_py.control import server as local
 from safekit_py.control.health import Places
-from safekit_py.control.server import Server
+from safekit_py.control.server import LocalProtocol, Server
 from safekit_py.errors import Problem, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.web import certificates
@@ -111,7 +112,7 @@ async def _serve(paths: Paths, places: Places, *, secure: bool, child: bool) -> 
         loop.add_signal_handler(number, until.set)
     if child:
         loop.add_reader(sys.stdin.fileno(), until.set)  # the agent never writes: readable is its end
-    web = Web(paths, secure=secure)
+    web = Web(paths, secure=secure, port=places[0][1])
     encrypted: dict[str, Any] = {}
     if secure:
         node = paths.node_name.read_text().strip() if paths.node_name.exists() else socket.gethostname()
@@ -122,27 +123,53 @@ async def _serve(paths: Paths, places: Places, *, secure: bool, child: bool) -> 
             "ssl_ca_certs": str(paths.tls / "ca.crt"),
             "ssl_cert_reqs": ssl.CERT_OPTIONAL,  # servers have one; a wrong one ends the connection
         }
+    shared: dict[str, Any] = {
+        "ws": "none",
+        "lifespan": "off",
+        "loop": "asyncio",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 1,
+    }
     config = uvicorn.Config(
         web,
         http=Protocol,
-        ws="none",
-        lifespan="off",
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        server_header=False,
         proxy_headers=False,  # whoever calls, calls from where the connection comes from
         h11_max_incomplete_event_size=LARGEST_HEAD,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=1,
+        **shared,
         **encrypted,
     )
-    server = Server(config)
-    task = asyncio.create_task(server.serve(sockets=listen(places)))
-    await asyncio.wait((task, asyncio.create_task(until.wait())), return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    await task
+    config.load()
+    servers = [Server(config)]
+    tasks = [asyncio.create_task(servers[0].serve(sockets=listen(places)))]
+    if secure:
+        _choose_certificate(config, paths, node)
+        # This server's own commands come by a UNIX socket: they need no token to reach other servers.
+        servers.append(Server(uvicorn.Config(web, http=LocalProtocol, **shared)))
+        tasks.append(asyncio.create_task(servers[1].serve(sockets=[local.listen(paths, paths.web_socket)])))
+    await asyncio.wait((*tasks, asyncio.create_task(until.wait())), return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
     await web.close()
+
+
+def _choose_certificate(config: uvicorn.Config, paths: Paths, node: str) -> None:
+    """Show other servers the cluster's certificate where clients are shown an administrator's own."""
+    if not (paths.tls / "own.crt").exists():
+        return
+    inward = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(paths.tls / "ca.crt"))
+    inward.verify_mode = ssl.CERT_OPTIONAL
+    inward.load_cert_chain(paths.tls / "server.crt", paths.tls / "server.key")
+
+    def chosen(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name == certificates.inward(node):
+            connection.context = inward
+
+    assert config.ssl is not None, "the configuration is loaded"
+    config.ssl.sni_callback = chosen
 
 
 def run(paths: Paths, places: Places, *, secure: bool, child: bool) -> None:

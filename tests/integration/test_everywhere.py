@@ -1,0 +1,133 @@
+"""Commands for every server of a cluster, from any of them: real agents, real mutual TLS between them."""
+
+import json
+import os
+import uuid
+
+import pytest
+from support import Farm, wait_for
+
+from safekit_py.lab import Lab
+from safekit_py.web import certificates
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+SERVERS = ("server1", "server2", "server3")
+LIGHT = '<safe><service mode="light" maxloop="3"/></safe>'
+
+
+def authorise(lab, hosts=SERVERS):
+    """One authority, and a certificate of it for each server."""
+    first = lab.root(hosts[0]) / "var/lib/safekit/tls"
+    certificates.make_authority(first)
+    for host in hosts:
+        certificates.issue(first, host, [], lab.root(host) / "var/lib/safekit/tls")
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory):
+    module = tmp_path_factory.mktemp("everywhere") / "light"
+    (module / "conf").mkdir(parents=True)
+    (module / "conf/userconfig.xml").write_text(LIGHT)
+    with Lab.up(f"h{uuid.uuid4().hex[:6]}", servers=3, owner=os.getpid()) as lab:
+        authorise(lab)
+        farm = Farm(lab)
+        for host in SERVERS:
+            wait_for(lambda host=host: farm.cli(host, "status", check=False).returncode == 0)
+            wait_for((lab.root(host) / "run/safekit/web.sock").exists)
+        assert farm.cli("server1", "-H", "*", "module", "install", str(module)).returncode == 0
+        yield farm
+
+
+def everywhere(farm, hosts, *words, at="server1"):
+    done = farm.cli(at, "-H", hosts, *words, "--json", check=False)
+    return done.returncode, {each["server"]: each for each in json.loads(done.stdout)}
+
+
+def test_one_result_for_each_server(farm):
+    code, found = everywhere(farm, "*", "status", "light")
+    assert code == 0
+    assert list(found) == list(SERVERS)
+    assert all(each["answer"]["modules"][0]["state"] == "STOP" for each in found.values())
+    done = farm.cli("server2", "-H", "server3,server1", "status")
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("----")] == ["server1", "server3"]
+
+
+def test_a_command_acts_on_each_and_the_log_says_who(farm):
+    code, _ = everywhere(farm, "*", "start", "light", "--wait", at="server3")
+    assert code == 0
+    assert [farm.state(host, "light") for host in SERVERS] == ["UP Ready"] * 3
+    line = farm.cli("server1", "cmdlog").stdout.splitlines()[-1]
+    assert "root" in line
+    assert "server3" in line
+    code, found = everywhere(farm, "server2", "stop", "light", "--wait")
+    assert (code, list(found)) == (0, ["server2"])
+    assert [farm.state(host, "light") for host in SERVERS] == ["UP Ready", "STOP NotReady", "UP Ready"]
+
+
+def test_one_that_refuses_makes_the_exit_code_1(farm):
+    farm.cli("server2", "stop", "light", "--wait")
+    farm.cli("server2", "module", "uninstall", "light")
+    code, found = everywhere(farm, "*", "status", "light")
+    assert code == 1
+    assert {host: each["code"] for host, each in found.items()} == {"server1": 0, "server2": 1, "server3": 0}
+    assert "module.not-installed" in json.dumps(found["server2"]["answer"])
+
+
+def test_what_works_with_files_here_is_refused_for_others(farm):
+    done = farm.cli("server1", "-H", "*", "cluster", "genkey", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("node.local-only") == 3
+    done = farm.cli("server1", "-H", "*", "agent", check=False)
+    assert done.returncode == 2
+
+
+def test_unknown_servers_are_named(farm):
+    done = farm.cli("server1", "-H", "server1,serverX", "status", check=False)
+    assert done.returncode == 1
+    assert "node.unknown" in done.stderr
+    assert "serverX" in done.stderr
+
+
+def test_nobody_gets_a_role_of_another(farm):
+    """A look-only token may look at every server through one, and change nothing on any."""
+    token = farm.cli("server1", "token", "create", "watcher", "--role", "monitor").stdout.strip().splitlines()[-1]
+    code = (
+        "import json,ssl,sys,urllib.request as u,urllib.error as e\n"
+        "c=ssl.create_default_context(cafile=sys.argv[1]);c.check_hostname=False\n"
+        "def ask(m,p):\n"
+        "  r=u.Request('https://127.0.0.1:9453'+p,method=m,headers={'Authorization':'Bearer '+sys.argv[2]})\n"
+        "  try: a=u.urlopen(r,context=c); return [a.status,json.load(a)]\n"
+        "  except e.HTTPError as x: return [x.code,json.load(x)]\n"
+        "print(json.dumps([ask(*w.split(' ')) for w in sys.argv[3:]]))\n"
+    )
+    authority = farm.lab.root("server1") / "var/lib/safekit/tls/ca.crt"
+    node = "/nodes/server2"
+    asked = [
+        "GET /nodes",
+        f"GET {node}/api/v1/status",
+        f"POST {node}/api/v1/modules/light/stop",
+        "GET /nodes/server1/api/v1/status",
+        "GET /nodes/nobody/api/v1/status",
+        f"GET {node}/login",
+    ]
+    done = farm.lab.run(
+        "server1", ["python3", "-c", code, str(authority), token, *asked], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    nodes, status, stop, own, unknown, other = json.loads(done.stdout)
+    assert [(each["name"], each["answers"]) for each in nodes[1]] == [(host, True) for host in SERVERS]
+    assert (status[0], stop[0], own[0], unknown[0], other[0]) == (200, 403, 200, 404, 404)
+    assert stop[1]["problems"][0]["code"] == "access.role"
+
+
+def test_a_server_that_is_down_is_one_failure(farm):
+    farm.lab.kill("server3")
+    try:
+        done = farm.cli("server1", "-H", "*", "status", check=False)
+        assert done.returncode == 1
+        assert "node.unreachable" in done.stderr
+        assert "1 of 3 servers failed: server3" in done.stderr
+        assert done.stdout.count("light") == 2
+    finally:
+        farm.lab.boot("server3")
+        wait_for(lambda: farm.cli("server3", "status", check=False).returncode == 0)
