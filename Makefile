@@ -63,7 +63,7 @@ plots: bench-tools
 
 bench-tools: setup
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group bench
-	@for each in iperf3 keepalived wrk; do \
+	@for each in iperf3 iptables keepalived wrk; do \
 	  command -v $$each >/dev/null || apt-get install -yq --no-install-recommends $$each >/dev/null || exit 1; done
 
 clean:

@@ -1,6 +1,6 @@
 """How many established TCP connections break when a farm changes, and what the clients of a server that dies see.
 
-    .venv/bin/python bench/connections.py [--count 2500] [--kind vmac_directed] [--json FILE]
+    .venv/bin/python bench/connections.py [--count 3400] [--kind vmac_directed] [--json FILE]
 
 Four servers and a client with 100 addresses in a lab; the client holds COUNT connections to an echo server, the farm
 changes, and each connection sends a byte: broken are those that are reset or say nothing for 5 s. Beside it two farms
@@ -220,6 +220,7 @@ def measure(farm: Ours | Peer, count: int) -> list[dict[str, object]]:
         print(f"{farm.name:22}{name:26}{clients.opened:8}{broken:8}{100 * broken / max(clients.opened, 1):8.1f} %")
         rows.append(row)
         clients.close()
+        farm.settle()
     return rows
 
 
@@ -243,7 +244,7 @@ def crash(farm: Ours, count: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2500)
+    parser.add_argument("--count", type=int, default=3400)
     parser.add_argument("--kind", choices=("vmac_directed", "vmac_invisible"), default="vmac_directed")
     parser.add_argument("--only", choices=("ours", "peers"))
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -195,6 +195,18 @@ def present(paths: Paths, name: str) -> str:
     return signature(files) if files else ""
 
 
+def texts(paths: Paths, name: str) -> tuple[str, dict[str, str]]:
+    """The fingerprint of a module's folder as it is now, and its files as text; one that is no text as its SHA-256."""
+    files = _files(paths.module(name)) or {}
+    found = {}
+    for path, data in files.items():
+        try:
+            found[path] = data.decode()
+        except UnicodeDecodeError:
+            found[path] = f"sha256 {hashlib.sha256(data).hexdigest()}\n"
+    return signature(files) if files else "", found
+
+
 def same_but_userconfig(version: Version, paths: Paths, name: str) -> bool:
     """Whether all files but userconfig.xml are as they were with a configuration."""
     now = _files(paths.module(name))

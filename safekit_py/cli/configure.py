@@ -99,6 +99,17 @@ def config(ctx: click.Context, module: str | None, apply: bool, as_json: bool) -
     _done(name, session.call("PUT", f"/configurations/{name}", params={"apply": apply}), as_json)
 
 
+@config.command()
+@named_option
+@json_option
+@click.pass_context
+def compare(ctx: click.Context, module: str | None, as_json: bool) -> None:
+    """Compare a module's files on all servers with those of this one; exit code 1 when they differ."""
+    from safekit_py.cli import compare as comparing  # noqa: PLC0415 - loaded only where needed
+
+    ctx.exit(comparing.run(ctx.obj, _chosen(module), as_json=as_json))
+
+
 @config.command("list")
 @named_option
 @json_option

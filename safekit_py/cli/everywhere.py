@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -141,13 +141,24 @@ def items(results: Sequence[Result]) -> list[dict[str, Any]]:
     return found
 
 
-def invoke(ctx: click.Context, session: Session, hosts: str, words: Sequence[str]) -> None:
-    """What ``-H`` does with a command line; ends with its exit code."""
-    if not words or words[0] in HERE:
+def invoke(ctx: click.Context, session: Session, hosts: str, words: Sequence[str], pushed: Mapping[str, Any]) -> None:
+    """What ``-H`` does with a command line; ends with its exit code.
+
+    :param pushed: ``module``, ``cluster`` and ``apply`` of ``-E``, ``-G`` and ``--apply``.
+    """
+    if pushed:
+        if words or ("module" in pushed) == ("cluster" in pushed) or (pushed.get("apply") and "module" not in pushed):
+            raise click.UsageError("write either -E NAME [--apply] or -G after -H, and no command")
+    elif not words or words[0] in HERE:
         raise click.UsageError(f"-H goes with a command that calls the agent; not {', '.join(HERE)}")
 
     def work(as_json: bool) -> int:
-        results = run(ctx.find_root().command, session, chosen(session, hosts), words)  # type: ignore[arg-type]
+        names = chosen(session, hosts)
+        if pushed:
+            from safekit_py.cli import push  # noqa: PLC0415 - loaded only where needed
+
+            return push.run(session, names, pushed.get("module"), apply=bool(pushed.get("apply")))
+        results = run(ctx.find_root().command, session, names, words)  # type: ignore[arg-type]
         if as_json:
             emit(items(results))
             return FAILED if any(each.code for each in results) else 0

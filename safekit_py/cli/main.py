@@ -42,8 +42,8 @@ COMMANDS = {
     **dict.fromkeys(("web", "cert"), "web"),
 }
 ALIASES = {"state": "status"}
-# Of the context's values: the commands of plugins; the servers that -H names.
-KEY, HOSTS = "safekit_py.plugins", "safekit_py.hosts"
+# Of the context's values: the commands of plugins; the servers that -H names; what -E and -G push.
+KEY, HOSTS, PUSHED = "safekit_py.plugins", "safekit_py.hosts", "safekit_py.pushed"
 
 
 class LazyGroup(common.Group):
@@ -90,7 +90,9 @@ class LazyGroup(common.Group):
             from safekit_py.cli import everywhere  # noqa: PLC0415 - loaded only where needed
 
             session = common.Session(Paths(ctx.params["root"].absolute()))
-            everywhere.invoke(ctx, session, hosts, [*ctx._protected_args, *ctx.args])
+            everywhere.invoke(ctx, session, hosts, [*ctx._protected_args, *ctx.args], ctx.meta.get(PUSHED, {}))
+        if ctx.meta.get(PUSHED):
+            raise click.UsageError('-E, -G and --apply go with -H: safekit-py -H "*" -E NAME', ctx)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -107,6 +109,11 @@ def _raise(error: Exception, plugin: str, name: str) -> None:
     from safekit_py.runtime.faults import failed  # noqa: PLC0415 - loaded only where needed
 
     raise error if isinstance(error, SafekitError) else SafekitError(failed(plugin, f"its command {name}", error))
+
+
+def _push(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        ctx.meta.setdefault(PUSHED, {})[param.name] = value
 
 
 @click.group(
@@ -135,6 +142,19 @@ def _raise(error: Exception, plugin: str, name: str) -> None:
     expose_value=False,
     callback=lambda ctx, _, value: ctx.meta.update({HOSTS: value}),
     help='Run the command on these servers at once: "*" for all of the cluster, or node1,node2.',
+)
+@click.option(
+    "-E", "module", metavar="NAME", expose_value=False, callback=_push, help="With -H: push a module to them."
+)
+@click.option(
+    "-G", "cluster", is_flag=True, expose_value=False, callback=_push, help="With -H: push cluster.xml to them."
+)
+@click.option(
+    "--apply",
+    is_flag=True,
+    expose_value=False,
+    callback=_push,
+    help="With -E: where the module runs it is stopped, replaced and started.",
 )
 @click.option("--node", default="", hidden=True, help="The server that the command is for.")
 @click.pass_context

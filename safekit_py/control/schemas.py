@@ -310,6 +310,21 @@ class ConfigurationDone:
 
 
 @dataclass(kw_only=True, slots=True)
+class TextDocument:
+    """A file."""
+
+    text: str = said("empty when it is not there")
+
+
+@dataclass(kw_only=True, slots=True)
+class FilesDocument:
+    """A module's files as they stand in its folder."""
+
+    signature: str = said("of all of them, to be compared between servers")
+    files: dict[str, str] = said("by path; what is no text stands as its SHA-256")
+
+
+@dataclass(kw_only=True, slots=True)
 class DifferenceDocument:
     """What makes a module's files of a configuration."""
 

@@ -144,9 +144,15 @@ class Agent:
             await asyncio.to_thread(self.keys.load)
         self.cluster_problems = tuple(found)
 
-    async def configure_cluster(self, source: bytes, node: str | None) -> tuple[Problem, ...]:
+    def cluster_source(self) -> str:
+        """The text of cluster.xml; empty when there is none."""
+        path = self.paths.cluster_xml
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    async def configure_cluster(self, source: bytes, node: str | None, *, check: bool = False) -> tuple[Problem, ...]:
         """Take a new cluster.xml; refused while a module runs.
 
+        :param check: change nothing, and raise what taking it would raise.
         :return: the warnings.
         """
         async with self._changing:
@@ -159,6 +165,8 @@ class Agent:
                 servers = ", ".join(cluster.nodes)
                 problem = Problem("cluster.unknown-node", f"{node} is no server of this file", f"one of: {servers}")
                 raise NotFoundError(problem)
+            if check:
+                return tuple(problems)
             await asyncio.to_thread(write_atomically, self.paths.cluster_xml, source)
             if node is not None:
                 await asyncio.to_thread(write_atomically, self.paths.node_name, f"{node}\n".encode())

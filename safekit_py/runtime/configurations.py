@@ -152,6 +152,15 @@ class Configurations:
         pending = runner.pending if runner is not None else self._agent.broken[name]
         return Information(active, tuple(versions), edited, differs, pending)
 
+    async def files(self, name: str) -> tuple[str, dict[str, str]]:
+        """The signature of a module's files as they are now, and each as text; one that is no text as its SHA-256.
+
+        :raises NotFoundError: there is no such module.
+        """
+        if not self._agent.paths.module(name).is_dir():
+            self._agent.runner(name)  # says that there is none, and which there are
+        return await asyncio.to_thread(history.texts, self._agent.paths, name)
+
     async def difference(self, name: str, number: int | None) -> str:
         """What makes the module's files of a configuration, without a number of the active one, as a unified diff."""
         kept = self.activation.history(name)

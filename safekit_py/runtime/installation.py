@@ -68,12 +68,20 @@ class Installation:
         self._reload = configurations.reload
 
     async def install(
-        self, archive: Path, name: str, macros: Mapping[str, str], number: int | None, *, apply: bool = False
+        self,
+        archive: Path,
+        name: str,
+        macros: Mapping[str, str],
+        number: int | None,
+        *,
+        apply: bool = False,
+        check: bool = False,
     ) -> tuple[Problem, ...]:
         """Install an archive or a folder as module ``name``; nothing changes when it is not acceptable.
 
         :param number: the module's number; None leaves it as it is, or to its name.
         :param apply: a running module is stopped, replaced and started.
+        :param check: change nothing, and raise what installing it would raise.
         :return: warnings, and what keeps the module from running.
         """
         paths = self._agent.paths
@@ -93,6 +101,8 @@ class Installation:
                     identity.set_module_id(paths, name, number)
 
             try:
+                if check:
+                    return (await self._activation.accepted(name, staged.userconfig, staged.folder)).problems
                 if runner is not None:
                     checked = await self._activation.accepted(name, staged.userconfig, staged.folder)
                     cause = "a new version, installed by an administrator"

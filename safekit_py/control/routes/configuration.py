@@ -57,6 +57,12 @@ def router(agent: Agent) -> Routes:
         """What makes the module's files of a configuration; without a number, of the active one."""
         return schemas.DifferenceDocument(diff=await agent.configurations.difference(name, number))
 
+    @routes.get("/{name}/files", role=Role.CONTROL)
+    async def files(name: str) -> schemas.FilesDocument:
+        """The module's files as they are now, edited ones included."""
+        signature, found = await agent.configurations.files(name)
+        return schemas.FilesDocument(signature=signature, files=found)
+
     @routes.post("/{name}/versions/{number}")
     async def restore(name: str, number: int, apply: bool = False) -> schemas.ConfigurationDone:
         """Put the module's files back as they were, and make their configuration active."""

@@ -36,8 +36,12 @@ def router(agent: Agent) -> Routes:
         values: Annotated[list[str] | None, Query(alias="set")] = None,
         number: Annotated[int | None, Query(ge=0, lt=1024)] = None,
         apply: bool = False,
+        check: bool = False,
     ) -> schemas.Done:
-        """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs."""
+        """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs.
+
+        With ``check`` nothing changes, and the answer is what it would be.
+        """
         macros = _macros(values)
         with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
             archive = Path(folder) / "module.zip"
@@ -50,7 +54,9 @@ def router(agent: Agent) -> Routes:
                             Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB")
                         )
                     stream.write(chunk)
-            problems = await agent.installation.install(archive, name, macros, number, apply=apply)
+            problems = await agent.installation.install(archive, name, macros, number, apply=apply, check=check)
+        if check:
+            return schemas.Done(done=False, problems=items(problems))
         shown = module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
         return schemas.Done(done=True, problems=items(problems), module=shown)
 
@@ -61,11 +67,19 @@ def router(agent: Agent) -> Routes:
         return schemas.Done(done=True)
 
     @routes.put("/cluster/config")
-    async def configure(request: Request, node: str | None = None) -> schemas.Done:
-        """Take the cluster.xml in the body; ``node`` names this server where its host name does not."""
+    async def configure(request: Request, node: str | None = None, check: bool = False) -> schemas.Done:
+        """Take the cluster.xml in the body; ``node`` names this server where its host name does not.
+
+        With ``check`` nothing changes, and the answer is what it would be.
+        """
         source = await request.body()
-        problems = await agent.configure_cluster(source, node)
-        return schemas.Done(done=True, problems=items(problems))
+        problems = await agent.configure_cluster(source, node, check=check)
+        return schemas.Done(done=not check, problems=items(problems))
+
+    @routes.get("/cluster/config", role=Role.CONTROL)
+    async def cluster_xml() -> schemas.TextDocument:
+        """The cluster.xml of this server."""
+        return schemas.TextDocument(text=agent.cluster_source())
 
     @routes.put("/cluster/key")
     async def key(body: schemas.KeyBody) -> schemas.Done:
