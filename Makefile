@@ -2,6 +2,7 @@
 # make test: all tests. Both prepare what they need first (as root, on Debian 12).
 #   JOBS=1           one test after the other; tests mostly wait, so more run at a time than there are processors
 #   SAFEKIT_EXAMPLES=5   property tests try five times as many examples (from the environment)
+# make deb: the Debian package, in dist/. make lock: its libraries anew, at their present versions (docs/install.md).
 # make filter: builds the filter that ships anew; after each change of plugins/farm/filter.c or filter.h.
 
 BIN := .venv/bin
@@ -9,7 +10,7 @@ JOBS ?= 3
 # A file's tests stay together, because they share servers; the long ones stand first, and the short ones fill the end.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: setup demo demo-mirror test unit lint filter bench bench-farm bench-tools plots clean
+.PHONY: setup demo demo-mirror test unit lint filter bench bench-farm bench-tools plots deb lock clean
 
 setup:
 	@sh .ci/setup.sh
@@ -34,6 +35,14 @@ lint: setup
 
 filter: setup
 	@$(BIN)/python -m safekit_py.plugins.farm.compiler plugins/farm/filter-$$(uname -m).json
+
+deb: setup
+	@deploy/debian/build dist
+
+lock: setup
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --python-platform linux pyproject.toml -o deploy/debian/requirements.lock
 
 bench: setup bench-tools
 	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done

@@ -16,7 +16,7 @@ from safekit_py.control import app, health, notifications, server, webchild
 from safekit_py.errors import Problem, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.agent import Agent
-from safekit_py.runtime.notify import notify
+from safekit_py.runtime.notify import notify, signs_of_life
 
 ARENA_MAX = -8  # of mallopt(3)
 
@@ -56,8 +56,9 @@ async def _main(paths: Paths) -> None:
     served = asyncio.Event()
     controlled = server.serve(app.create(agent), server.listen(paths), served)
     children = (webchild.keep(paths, served), notifications.keep(agent, served))
-    serving = asyncio.gather(controlled, health.serve(agent, served), *children)
-    notify("READY=1", f"STATUS={len(agent.runners)} modules")
+    alive = signs_of_life(agent.summary, served)
+    serving = asyncio.gather(controlled, health.serve(agent, served), alive, *children)
+    notify("READY=1", f"STATUS={agent.summary()}")
     await until.wait()
     notify("STOPPING=1")
     await agent.stop()

@@ -40,6 +40,7 @@ COMMANDS = {
     "witness": "witness",
     **dict.fromkeys(("token", "user"), "access"),
     **dict.fromkeys(("web", "cert"), "web"),
+    **dict.fromkeys(("completion", "manual"), "manual"),
 }
 ALIASES = {"state": "status"}
 # Of the context's values: the commands of plugins; the servers that -H names; what -E and -G push.

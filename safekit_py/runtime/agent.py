@@ -316,6 +316,12 @@ class Agent:
             reboot=self._reboot,
         )
 
+    def summary(self) -> str:
+        """What the modules do, in one line."""
+        said = [f"{r.name} {r.state} {r.readiness}".rstrip() for _, r in sorted(self.runners.items())]
+        said += [f"{name} cannot run" for name in sorted(self.broken)]
+        return ", ".join(said) or "no modules"
+
     @property
     def name(self) -> str:
         """This server's name: in the cluster, or its host name while it is in none."""

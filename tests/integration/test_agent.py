@@ -176,15 +176,18 @@ def test_another_user_is_turned_away(server):
     assert '"modules"' not in done.stdout
 
 
-def test_the_agent_tells_systemd_when_it_is_ready(tmp_path):
+def test_the_agent_tells_systemd_when_it_is_ready_and_that_it_lives(tmp_path):
     import socket
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(20)
         one = Server(tmp_path / "root")
-        one.env["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        one.env |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
         one.boot()
-        assert receiver.recv(200).startswith(b"READY=1")
+        assert receiver.recv(200) == b"READY=1\nSTATUS=no modules"
+        assert [receiver.recv(200).split(b"\n")[0] for _ in range(3)] == [b"WATCHDOG=1"] * 3
         assert one.end() == 0
-        assert receiver.recv(200).startswith(b"STOPPING=1")
+        while (said := receiver.recv(200)) == b"WATCHDOG=1":
+            pass
+        assert said == b"STOPPING=1"
