@@ -11,6 +11,7 @@ import click
 from safekit_py.cli import tables
 from safekit_py.cli.clusterkey import key
 from safekit_py.cli.common import FAILED, Group, Session, emit, from_items, json_option, show_problems
+from safekit_py.cli.join import init, join, token
 from safekit_py.errors import Problem, StateError
 
 
@@ -19,7 +20,8 @@ def cluster() -> None:
     """The servers of the cluster; cluster.xml and the key are the same on each."""
 
 
-cluster.add_command(key)
+for each in (key, init, join, token):
+    cluster.add_command(each)
 
 
 @cluster.command()

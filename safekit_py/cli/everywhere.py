@@ -89,7 +89,7 @@ def chosen(session: Session, wanted: str) -> list[str]:
     names = set(known) if named == {ALL} else named
     if not known or not names:
         text = "-H names no server" if known else "this server has no cluster.xml"
-        raise StateError(Problem("node.none", text, '-H "*" means all; safekit-py cluster config takes a cluster.xml'))
+        raise StateError(Problem("node.none", text, '-H "*" means all; safekit-py cluster init makes a cluster'))
     if missing := sorted(names - set(known)):
         text = f"cluster.xml has no server {', '.join(missing)}"
         raise NotFoundError(Problem("node.unknown", text, f"it has: {', '.join(known)}"))

@@ -142,6 +142,9 @@ def _checked(hint: Any, limits: typing.Mapping[str, Any], value: Any) -> Any:
     elif hint == list[str]:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise Unfit("is no list of texts")
+    elif hint == dict[str, str]:
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise Unfit("is no object of texts")
     else:
         raise TypeError(f"{hint} in the body of a request")
     if len(value) > limits.get("max_length", len(value)):

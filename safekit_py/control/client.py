@@ -71,14 +71,14 @@ class Client:
             raise SystemProblem(self._silent(error)) from error
         if 200 <= status < 300:
             return encoding.loads(answer)
-        raise ERRORS.get(status, SafekitError)(_problems(status, answer))
+        raise failure(status, answer)
 
     def _silent(self, error: Exception) -> Problem:
         if self._node:
             return Problem(
                 "web.not-running",
                 f"the web process, which reaches other servers, does not answer on {self._socket} ({error})",
-                "it runs beside the agent when this server has a certificate: safekit-py cert issue",
+                "it runs beside the agent when this server has a certificate: safekit-py cluster init or join",
             )
         return Problem(
             "agent.not-running",
@@ -122,6 +122,11 @@ def _query(params: Mapping[str, Any]) -> str:
         if each is not None
     ]
     return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def failure(status: int, answer: bytes) -> SafekitError:
+    """What an answer that is none says went wrong."""
+    return ERRORS.get(status, SafekitError)(_problems(status, answer))
 
 
 def _problems(status: int, answer: bytes) -> list[Problem]:

@@ -181,6 +181,16 @@ class FailoverDocument:
 
 
 @dataclass(kw_only=True, slots=True)
+class MembershipBody:
+    """What makes a server one of a cluster."""
+
+    cluster: str = said("the text of cluster.xml")
+    node: str = said("the server's name in it")
+    key: str = said("the content of a key file")
+    certificates: dict[str, str] = said("the texts of ca.crt, ca.key, server.crt and server.key")
+
+
+@dataclass(kw_only=True, slots=True)
 class KeyBody:
     """The cluster's keys."""
 

@@ -22,6 +22,7 @@ from safekit_py.runtime.files import write_atomically
 MOST = 1000  # tokens, and as many users
 PREFIX = "skp"
 ROLES = ("monitor", "control", "admin")
+JOIN = "join"  # the role of a token that lets one server join the cluster, and nothing else
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 # Of our own strength only: a hash that asks for more would cost the web process its memory at each login.
 HASH = re.compile(r"\$argon2id\$v=19\$m=65536,t=3,p=4\$[A-Za-z0-9+/]{10,64}\$[A-Za-z0-9+/]{20,128}")
@@ -69,7 +70,7 @@ class Accounts:
         :param lasts: seconds; None for ever.
         :raises ConfigError: the name or the role cannot be, or there are too many.
         """
-        _check(name, role, len(self.tokens))
+        _check(name, role, len(self.tokens), (*ROLES, JOIN))
         ident, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         expires = 0.0 if lasts is None else now + lasts
         token = Token(ident, name, role, now, expires, _digest(secret))
@@ -129,11 +130,11 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
-def _check(name: str, role: str, there: int) -> None:
+def _check(name: str, role: str, there: int, roles: tuple[str, ...] = ROLES) -> None:
     if not NAME.fullmatch(name):
         remedy = "at most 64 letters, digits and _ . @ -, a letter or digit first"
         raise ConfigError(Problem("access.bad-name", "this cannot be a name of a token or user", remedy))
-    if role not in ROLES:
+    if role not in roles:
         raise ConfigError(Problem("access.bad-role", "there is no such role", f"one of: {', '.join(ROLES)}"))
     if there >= MOST:
         raise ConfigError(Problem("access.too-many", f"there are {MOST} already", "remove those that nobody uses"))

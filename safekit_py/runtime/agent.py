@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import platform
@@ -31,6 +32,7 @@ from safekit_py.runtime.clusterkeys import ClusterKeys
 from safekit_py.runtime.configurations import Configurations
 from safekit_py.runtime.files import write_atomically
 from safekit_py.runtime.installation import Installation
+from safekit_py.runtime.membership import Membership
 from safekit_py.runtime.memory import boot_id
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
@@ -149,15 +151,21 @@ class Agent:
         path = self.paths.cluster_xml
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
-    async def configure_cluster(self, source: bytes, node: str | None, *, check: bool = False) -> tuple[Problem, ...]:
+    async def configure_cluster(
+        self, source: bytes, node: str | None, *, check: bool = False, expect: str = ""
+    ) -> tuple[Problem, ...]:
         """Take a new cluster.xml; refused while a module runs.
 
         :param check: change nothing, and raise what taking it would raise.
+        :param expect: the SHA-256 that the present one must have, so that two who change it at once both notice.
         :return: the warnings.
         """
         async with self._changing:
             self._refuse_locked()
             self._refuse_while_running()
+            if expect and hashlib.sha256(self.cluster_source().encode()).hexdigest() != expect:
+                text = "cluster.xml of this server is another one than expected"
+                raise StateError(Problem("cluster.changed", text, 'make them equal first: safekit-py -H "*" -G'))
             cluster, problems = await configcheck.check_cluster_bytes(source)
             if cluster is None:
                 raise ConfigError(problems)
@@ -170,6 +178,27 @@ class Agent:
             await asyncio.to_thread(write_atomically, self.paths.cluster_xml, source)
             if node is not None:
                 await asyncio.to_thread(write_atomically, self.paths.node_name, f"{node}\n".encode())
+            await self._reload_all()
+            return tuple(problems)
+
+    async def become_member(self, found: Membership, *, replace: bool) -> tuple[Problem, ...]:
+        """Take all that makes this server one of a cluster, or nothing; refused while a module runs.
+
+        :param replace: also where it is one of a cluster already.
+        :return: the warnings.
+        """
+        async with self._changing:
+            self._refuse_locked()
+            self._refuse_while_running()
+            if self.paths.cluster_xml.exists() and not replace:
+                text, remedy = "this server is one of a cluster already", "--replace leaves that one"
+                raise StateError(Problem("cluster.exists", text, remedy, str(self.paths.cluster_xml)))
+            cluster, problems = await configcheck.check_cluster_bytes(found.cluster)
+            if cluster is None or found.node not in cluster.nodes:
+                problem = Problem("cluster.unknown-node", f"{found.node} is no server of this cluster.xml", "")
+                raise ConfigError(problems if cluster is None else problem)
+            self.keys.check(found.key)
+            await asyncio.to_thread(found.write, self.paths)
             await self._reload_all()
             return tuple(problems)
 

@@ -84,6 +84,14 @@ class ClusterKeys:
         self.live.forget()
         self.live.ring = self._read()
 
+    @staticmethod
+    def check(text: str) -> None:
+        """Refuse what is no content of a key file.
+
+        :raises StateError: it is none.
+        """
+        _parsed(text, "the file")
+
     def replace(self, text: str) -> None:
         """Write another key file; ``load`` takes it.
 

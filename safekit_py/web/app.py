@@ -25,7 +25,9 @@ from safekit_py.control.access import ROLE, USER, VIA, Caller, Role, caller, dem
 from safekit_py.control.problems import document
 from safekit_py.errors import AccessError, ConfigError, NotFoundError, Problem, SafekitError, SystemProblem
 from safekit_py.model.paths import Paths
+from safekit_py.web import joining
 from safekit_py.web.identity import Identity, TooOftenError, UnknownError
+from safekit_py.web.joining import Joining
 from safekit_py.web.peers import Peers, UnreachableError
 from safekit_py.web.sessions import LIFE
 
@@ -74,6 +76,7 @@ class Web:
         timeout = httpx.Timeout(STALLED, read=None, pool=None)  # long commands end by their own limits
         self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
         self._peers = Peers(paths.tls, self._agent, port)
+        self._joining = Joining(paths, self._agent, self._peers)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -100,6 +103,11 @@ class Web:
             await self._forward(scope, receive, send, ANYBODY)
         elif path == "/login" and method == "POST":
             await (await self._login(receive, heads, address))(scope, receive, send)
+        elif path == "/join" and method == "GET":
+            answer = Response(self._joining.authority(), media_type="application/x-pem-file")
+            await answer(scope, receive, send)
+        elif path == "/join" and method == "POST":
+            await (await self._join(receive, heads, address))(scope, receive, send)
         elif path in ("/session", "/logout"):
             await self._session(method, path, heads, address)(scope, receive, send)
         elif path.startswith(PASSED):
@@ -154,6 +162,16 @@ class Web:
         answer = JSONResponse({"user": session.user, "role": role.word, "csrf": session.csrf})
         self._set(answer, cookie, int(LIFE))
         return answer
+
+    async def _join(self, receive: Any, heads: Headers, address: str) -> Response:
+        kind, _, presented = heads.get("authorization", "").partition(" ")
+        token = self.identity.joining(presented.strip() if kind.lower() == "bearer" else "", address)
+        body = b"".join([piece async for piece in pieces(receive, heads, joining.LARGEST)])
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            found = None
+        return JSONResponse(await self._joining.answer(token, address, joining.Request.of(found)))
 
     def _session(self, method: str, path: str, heads: Headers, address: str) -> Response:
         if method != ("GET" if path == "/session" else "POST"):

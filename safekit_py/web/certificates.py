@@ -15,11 +15,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from safekit_py.errors import Problem, SystemProblem
+from safekit_py.errors import ConfigError, Problem, SystemProblem
 from safekit_py.runtime.files import write_atomically
 
 NODES = "safekit servers"  # the organisation in certificates of servers
@@ -50,13 +51,15 @@ def _save(folder: Path, name: str, key: Key, certificate: x509.Certificate) -> N
     write_atomically(folder / f"{name}.crt", certificate.public_bytes(encoding))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Key, days: float) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
+) -> x509.CertificateBuilder:
     begin = _now() - datetime.timedelta(minutes=5)  # a clock that is a little behind accepts it
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(begin, _now() + datetime.timedelta(days=days) - datetime.timedelta(minutes=5)))
         .not_valid_after(_now() + datetime.timedelta(days=days))
@@ -68,7 +71,7 @@ def make_authority(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("safekit cluster authority", "safekit")
     built = (
-        _builder(name, name, key, CA_DAYS)
+        _builder(name, name, key.public_key(), CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -121,8 +124,17 @@ def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: fl
     :param names: host names and addresses under which the server is called.
     :raises SystemProblem: this server does not have the authority's key.
     """
-    signer, authority = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate, authority = _issued(folder, node, names, key.public_key(), days)
+    _save(into, "server", key, certificate)
+    if into != folder:
+        write_atomically(into / "ca.crt", authority.public_bytes(serialization.Encoding.PEM))
+
+
+def _issued(
+    folder: Path, node: str, names: Iterable[str], key: ec.EllipticCurvePublicKey, days: float
+) -> tuple[x509.Certificate, x509.Certificate]:
+    signer, authority = _authority(folder)
     known = dict.fromkeys((node, inward(node), *names))
     built = (
         _builder(_name(node, NODES), authority.subject, key, days)
@@ -134,9 +146,37 @@ def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: fl
         .add_extension(x509.SubjectAlternativeName([_alternative(each) for each in known]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    _save(into, "server", key, built.sign(signer, hashes.SHA256()))
-    if into != folder:
-        write_atomically(into / "ca.crt", authority.public_bytes(serialization.Encoding.PEM))
+    return built.sign(signer, hashes.SHA256()), authority
+
+
+def request(node: str) -> tuple[bytes, bytes]:
+    """A new private key, and what asks for a certificate of it; both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    wish = x509.CertificateSigningRequestBuilder().subject_name(_name(node, NODES)).sign(key, hashes.SHA256())
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption()), wish.public_bytes(encoding)
+
+
+def granted(folder: Path, node: str, names: Iterable[str], wish: bytes) -> bytes:
+    """A certificate for the key of a wish, as PEM; of the wish nothing but its key is taken.
+
+    :raises ConfigError: the wish is none, or does not prove that whoever sends it has the key.
+    """
+    try:
+        asked = x509.load_pem_x509_csr(wish)
+        key = asked.public_key()
+        if not asked.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("it is not signed with its own key on an elliptic curve")
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        text = f"the request for a certificate is not acceptable: {error}"
+        raise ConfigError(Problem("join.bad-request", text, "join with safekit-py cluster join")) from error
+    return _issued(folder, node, names, key, DAYS)[0].public_bytes(serialization.Encoding.PEM)
+
+
+def pinned(certificate: bytes) -> str:
+    """The beginning of a certificate's SHA-256, 128 bits of it, for a token to carry."""
+    found = x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256())
+    return found[:16].hex()
 
 
 def ends(path: Path) -> datetime.datetime:

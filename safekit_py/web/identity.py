@@ -21,7 +21,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from safekit_py.control.access import NAME, ROLE, ROLES, USER, Caller, Role
 from safekit_py.errors import AccessError, Problem
 from safekit_py.runtime import accounts
-from safekit_py.runtime.accounts import Accounts
+from safekit_py.runtime.accounts import Accounts, Token
 from safekit_py.runtime.clock import wall
 from safekit_py.web.certificates import NODES
 from safekit_py.web.limits import Failures
@@ -91,7 +91,7 @@ class Identity:
         if "authorization" in heads:
             kind, _, presented = heads["authorization"].partition(" ")
             token = self.accounts().token(presented.strip(), wall()) if kind.lower() == "bearer" else None
-            if token is None:
+            if token is None or token.role not in ROLES:
                 text = "the token is unknown, revoked or expired"
                 raise UnknownError(Problem("access.bad-token", text, "safekit-py token create makes a new one"))
             return Caller(ROLES[token.role], token.name, f"https {address} token {token.ident}")
@@ -104,6 +104,23 @@ class Identity:
         if node := node_of(certificate):
             return _for_somebody(heads, node, address)
         raise UnknownError(Problem("access.nobody", "this call does not say who it is from", LOGIN))
+
+    def joining(self, presented: str, address: str) -> Token:
+        """The token with which a server joins the cluster.
+
+        :raises TooOftenError: too many wrong ones came from this address lately.
+        :raises UnknownError: it is none, is used or has expired.
+        """
+        now = time.monotonic()
+        if (wait := self._by_address.wait(address, now)) > 0:
+            text = f"too many wrong tokens; the next may be tried in {wait:.0f} s"
+            raise TooOftenError(Problem("access.too-often", text, "wait; then check the token"), wait)
+        token = self.accounts().token(presented, wall())
+        if token is None or token.role != accounts.JOIN:
+            self._by_address.failed(address, now)
+            text = "the token is unknown, used or expired"
+            raise UnknownError(Problem("join.bad-token", text, "safekit-py cluster token makes a new one there"))
+        return token
 
     def presented(self, heads: Mapping[str, str]) -> str:
         """The session that a request's cookie names, or empty."""

@@ -133,7 +133,7 @@ class Peers:
         try:
             mark = tuple(path.stat().st_mtime for path in files)
         except OSError as error:
-            remedy = "safekit-py cert issue makes them, on the server that has the authority's key"
+            remedy = "safekit-py cluster init makes them; a server that joins gets them"
             problem = Problem("cert.missing", f"this server has no certificate: {error.filename}", remedy)
             raise SystemProblem(problem) from error
         if self._client is None or mark != self._mark:

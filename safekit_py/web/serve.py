@@ -6,12 +6,14 @@ Flows through it: connections in, each with an end where it says nothing; its ce
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +34,7 @@ DEFAULT: Places = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - administrato
 MOST = 256  # connections at a time
 HEAD_LIMIT = 20.0  # seconds in which a connection must have sent a request's head
 LARGEST_HEAD = 32768  # bytes
+LOOK = 1.0  # seconds between two looks at the certificate
 NICE = 5  # the agent and the applications come first
 QUIET = logging.getLogger("safekit.web.http")  # what is wrong with a stranger's request is none of the log's matter
 QUIET.disabled = True
@@ -149,11 +152,23 @@ async def _serve(paths: Paths, places: Places, *, secure: bool, child: bool) -> 
         # This server's own commands come by a UNIX socket: they need no token to reach other servers.
         servers.append(Server(uvicorn.Config(web, http=LocalProtocol, **shared)))
         tasks.append(asyncio.create_task(servers[1].serve(sockets=[local.listen(paths, paths.web_socket)])))
-    await asyncio.wait((*tasks, asyncio.create_task(until.wait())), return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Task[Any]] = [asyncio.create_task(until.wait())]
+    if child and secure:
+        ends.append(asyncio.create_task(_changed(paths.tls / "server.crt")))
+    await asyncio.wait((*tasks, *ends), return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*tasks)
     await web.close()
+
+
+async def _changed(path: Path) -> None:
+    """Until a certificate is replaced: the agent then starts this process anew."""
+    before = path.stat().st_mtime_ns
+    for _ in itertools.count():
+        await asyncio.sleep(LOOK)
+        if not path.exists() or path.stat().st_mtime_ns != before:
+            return
 
 
 def _choose_certificate(config: uvicorn.Config, paths: Paths, node: str) -> None:

@@ -12,8 +12,9 @@ from safekit_py.control import schemas
 from safekit_py.control.access import Role
 from safekit_py.control.items import broken_item, items, module_item
 from safekit_py.control.routing import Query, Routes
-from safekit_py.errors import ConfigError, Problem
+from safekit_py.errors import ConfigError, Problem, SystemProblem
 from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.membership import CERTIFICATES, Membership
 
 MAX_ARCHIVE = 1 << 30  # bytes of an uploaded archive
 
@@ -67,19 +68,34 @@ def router(agent: Agent) -> Routes:
         return schemas.Done(done=True)
 
     @routes.put("/cluster/config")
-    async def configure(request: Request, node: str | None = None, check: bool = False) -> schemas.Done:
+    async def configure(
+        request: Request, node: str | None = None, check: bool = False, expect: str = ""
+    ) -> schemas.Done:
         """Take the cluster.xml in the body; ``node`` names this server where its host name does not.
 
-        With ``check`` nothing changes, and the answer is what it would be.
+        With ``check`` nothing changes, and the answer is what it would be. ``expect`` is the SHA-256 that the present
+        file must have.
         """
         source = await request.body()
-        problems = await agent.configure_cluster(source, node, check=check)
+        problems = await agent.configure_cluster(source, node, check=check, expect=expect)
         return schemas.Done(done=not check, problems=items(problems))
 
     @routes.get("/cluster/config", role=Role.CONTROL)
     async def cluster_xml() -> schemas.TextDocument:
         """The cluster.xml of this server."""
         return schemas.TextDocument(text=agent.cluster_source())
+
+    @routes.put("/cluster/membership")
+    async def become_member(body: schemas.MembershipBody, replace: bool = False) -> schemas.Done:
+        """Take all that makes this server one of a cluster, or nothing; ``replace`` also where it is one already."""
+        certificates = {name: text for name, text in body.certificates.items() if name in CERTIFICATES}
+        found = Membership(body.cluster.encode(), body.node, body.key, certificates)
+        try:
+            problems = await agent.become_member(found, replace=replace)
+        except OSError as error:
+            text = f"the files cannot be written, and are as they were: {error}"
+            raise SystemProblem(Problem("cluster.not-stored", text, "make room on the disk, and ask again")) from error
+        return schemas.Done(done=True, problems=items(problems))
 
     @routes.put("/cluster/key")
     async def key(body: schemas.KeyBody) -> schemas.Done:
