@@ -21,6 +21,7 @@ from safekit_py.model.plugin import (
     Element,
     ElementNode,
     Gated,
+    Lasting,
     Metric,
     ModuleContext,
     ModuleControl,
@@ -34,7 +35,7 @@ from safekit_py.model.state import Readiness, Resource, Severity, State, Status
 from safekit_py.net.link import Link, is_literal, resolve
 from safekit_py.net.pair import Heard, Pair, PairListener
 from safekit_py.net.pulse import RealtimeThread
-from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, PulseThread
+from safekit_py.net.transport import Callbacks, GroupTransport, LanAddresses, Left, PulseThread
 from safekit_py.net.wire import group_id
 from safekit_py.programs import ScriptFailed, environment, open_log, refuse_if_unsafe, turn_over
 
@@ -58,6 +59,8 @@ __all__ = [
     "Lan",
     "LanAddresses",
     "LanNode",
+    "Lasting",
+    "Left",
     "Link",
     "Metric",
     "ModuleConfig",

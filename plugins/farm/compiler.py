@@ -39,6 +39,11 @@ def bcc_folder() -> Path | None:
     return None
 
 
+def layout() -> str:
+    """The hash of what the maps are made of: filters of the same one are at home in each other's maps."""
+    return hashlib.sha256(HEADER.read_bytes()).hexdigest()[:16]
+
+
 def sources() -> str:
     """The hash of what the filter is compiled from, for comparing."""
     return hashlib.sha256(SOURCE.read_bytes() + b"|" + HEADER.read_bytes()).hexdigest()

@@ -20,6 +20,7 @@ from safekit_py.api import (
     Callbacks,
     GroupTransport,
     LanAddresses,
+    Left,
     ModuleContext,
     NotFoundError,
     Problem,
@@ -37,7 +38,7 @@ from safekit_py.api import (
 
 from ..vip import connections
 from ..vip.model import Vip
-from . import needs, placing, ready
+from . import compiler, needs, placing, ready
 from .announcer import Announcer, Change, Client
 from .door import Door
 from .hashing import bucket_of
@@ -48,6 +49,7 @@ from .loader import Filter, unpin
 from .model import Farm
 from .picture import Asked, Picture, shown, traced
 from .placing import Device, Place
+from .remains import Remains
 
 FIRST_PORT, PORTS_EACH = 4803, 3
 MAC = 6  # bytes
@@ -85,6 +87,7 @@ class FarmRuntime:
         self._holding: Holding | None = None
         self._announcer: Announcer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sources = ""  # of which filter.c the filter was made
 
     @property
     def port(self) -> int:
@@ -127,20 +130,62 @@ class FarmRuntime:
             loaded.close()
             raise SystemProblem(Problem("farm.too-many", str(error), "split the module into two")) from error
         self._filter = loaded
+        self._sources = compiler.sources()
         self._devices = devices = await placing.up(self._place, self._vip.interfaces, self._context.log)
-        self._announcer = Announcer(
-            list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
-        )
         self._group = await asyncio.to_thread(self._make_group)
         self._pulse.add(self._group)
         self._pulse.set_info(self._group, b"".join(device.mac for device in devices))
-        self._door = Door(self._pulse, self._group, self._powers, self._has_share)
-        self._holding = self._make_holding()
-        self._holding.begin()
+        self._settle(devices)
         self._context.log(Severity.INFO, f"the filter is in the kernel, {origin}")
         self._context.log(Severity.INFO, f"addresses are in place on {_names(devices)}; traffic is shut")
         if self._vip.scriptcontrol and self._wished:
             await self._let_in()
+
+    async def hand_over(self) -> bytes:
+        """Let go: the filter goes on in the kernel, on its lease, and the next process with the heartbeats."""
+        group, loaded = self._group, self._filter
+        if group is None or loaded is None:
+            raise SafekitError(Problem("farm.not-prepared", "the farm is not prepared", "stop the module and start it"))
+        if self._announcer is not None:
+            self._announcer.stop()
+        if self._holding is not None:
+            await self._holding.finish()
+        left = await asyncio.to_thread(self._pulse.hand_over, group)
+        self._group = self._filter = None
+        loaded.close()
+        return Remains(
+            *(left, self._view, self._owning, self._owned, self.macs, self._history, tuple(self._devices)),
+            wished=self._wished,
+            sources=self._sources,
+        ).packed()
+
+    async def take_over(self, left: bytes) -> None:
+        """Go on with the filter and as the member that another process was until now; the heartbeats come first."""
+        self._loop = asyncio.get_running_loop()
+        found = Remains.unpacked(left)
+        self._filter = Filter.reopen(self._pin)
+        self._view, self._owning, self._owned = found.view, found.owning, dict(found.owned)
+        self.macs, self._history, self._wished = dict(found.macs), found.history, found.wished
+        self._group = self._make_group(found.group)
+        self._pulse.add(self._group)
+        self._settle(list(found.devices))
+        if self._view is not None and self._holding is not None:
+            self._holding.seen(self._view, owning=self._owning)
+        self._sources = found.sources
+        if found.sources != compiler.sources():
+            text = "the filter in the kernel is of the version before; the next stop and start brings the new one"
+            self._context.log(Severity.WARNING, text)
+
+    def _settle(self, devices: list[Device]) -> None:
+        """What goes on beside the filter and the heartbeats."""
+        assert self._group is not None, "it is made before"
+        self._devices = devices
+        self._announcer = Announcer(
+            list(zip(self._vip.interfaces, devices, strict=True)), self._my_clients, self._context.log
+        )
+        self._door = Door(self._pulse, self._group, self._powers, self._has_share)
+        self._holding = self._make_holding()
+        self._holding.begin()
 
     def _make_holding(self) -> Holding:
         assert self._group is not None, "it is made after the group"
@@ -167,7 +212,7 @@ class FarmRuntime:
             self._farm.mlost_count,
         )
 
-    def _make_group(self) -> GroupTransport:
+    def _make_group(self, left: Left | None = None) -> GroupTransport:
         cluster, nodes = self._context.cluster, self._context.cluster.nodes
         lans = []
         for index, name in enumerate(self._farm.lans):
@@ -177,14 +222,16 @@ class FarmRuntime:
             peers = {n: a for n, node in enumerate(nodes) if n != self._me and (a := cluster.address(node, name))}
             lans.append(LanAddresses(name, local, self.port, peers, index))
         try:
-            return GroupTransport(
+            group = GroupTransport(
                 self._settings(),
                 keys=self._context.keys,
                 group=group_id(",".join(nodes), self._context.name),
-                boot=int.from_bytes(os.urandom(8), "big") | 1,
+                boot=left.state.boot if left else int.from_bytes(os.urandom(8), "big") | 1,
                 lans=tuple(lans),
                 callbacks=Callbacks(self._install, self._renew, self._note),
             )
+            if left is not None:
+                group.resume(left)
         except OSError as error:
             raise SystemProblem(
                 Problem(
@@ -194,6 +241,7 @@ class FarmRuntime:
                     "cluster.xml must give this server's own addresses; another program may use the port",
                 )
             ) from error
+        return group
 
     async def open(self) -> None:
         """Let clients in; with ``scriptcontrol`` only if a script has asked for it."""

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from safekit_py.api import Cluster, ModuleConfig, ModuleContext, Problem, PulseThread, State
 
 from ..vip.model import Vip
-from . import check_vip, needs
+from . import check_vip, compiler, needs, remains
 from .layout import MAX_SERVERS
 from .model import Farm
 from .runtime import FarmRuntime
@@ -19,6 +19,11 @@ class FarmType:
 
     name = "farm"
     goal = State.UP
+
+    @property
+    def lasts(self) -> str:
+        """Equal of all versions that can go on with each other's modules: same values, same maps in the kernel."""
+        return f"{remains.FORMAT} {compiler.layout()}"
 
     def __init__(self) -> None:
         self._pulse = PulseThread()

@@ -38,6 +38,13 @@ class LightRuntime:
     async def release(self) -> None:
         """Nothing was put in place."""
 
+    async def hand_over(self) -> bytes:
+        """The application is nobody's child, and there is nothing else."""
+        return b""
+
+    async def take_over(self, left: bytes) -> None:
+        """Nothing is to be taken."""
+
     def report(self) -> Mapping[str, Any]:
         """Nothing beyond state and resources."""
         return {}
@@ -48,6 +55,7 @@ class LightType:
 
     name = "light"
     goal = State.UP
+    lasts = "1"
     clustered = False  # it runs on a server that has no cluster.xml
 
     def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:

@@ -13,11 +13,13 @@ import sys
 from typing import IO
 
 from safekit_py.control import app, health, notifications, server, webchild
-from safekit_py.errors import Problem, StateError, SystemProblem
+from safekit_py.errors import Problem, SafekitError, StateError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.handover import Handover, Predecessor
 from safekit_py.runtime.notify import notify, signs_of_life
 
+log = logging.getLogger("safekit.agent")
 ARENA_MAX = -8  # of mallopt(3)
 
 
@@ -46,24 +48,41 @@ def _one_heap() -> None:
         ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
 
 
-async def _main(paths: Paths) -> None:
+async def _main(paths: Paths, lock: int, before: Predecessor | None) -> None:
     until = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
     agent = Agent(paths)
-    await agent.start()
+    await agent.start(before)
+    handover = Handover(agent, lock)
+    agent.renew = handover.begin
+    loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(_renew(handover)))
     served = asyncio.Event()
     controlled = server.serve(app.create(agent), server.listen(paths), served)
     children = (webchild.keep(paths, served), notifications.keep(agent, served))
     alive = signs_of_life(agent.summary, served)
     serving = asyncio.gather(controlled, health.serve(agent, served), alive, *children)
     notify("READY=1", f"STATUS={agent.summary()}")
-    await until.wait()
+    ended, replaced = asyncio.ensure_future(until.wait()), asyncio.ensure_future(handover.due.wait())
+    await asyncio.wait((ended, replaced), return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        served.set()
+        await serving
+        await handover.carry_out()
     notify("STOPPING=1")
     await agent.stop()
     served.set()
     await serving
+
+
+async def _renew(handover: Handover) -> None:
+    """What SIGHUP asks for; nobody waits for an answer."""
+    try:
+        await handover.begin()
+    except SafekitError as error:
+        for problem in error.problems:
+            log.warning("the agent is not replaced: %s", problem)
 
 
 def run(paths: Paths, *, verbose: bool = False) -> None:
@@ -75,5 +94,7 @@ def run(paths: Paths, *, verbose: bool = False) -> None:
     logging.basicConfig(level=level, format=form, stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "asyncio", "pyroute2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with _only_one(paths):
-        asyncio.run(_main(paths))
+    found = Predecessor.inherited()
+    before, held = found if found is not None else (None, None)
+    with _only_one(paths) if held is None else os.fdopen(held, "w") as lock:
+        asyncio.run(_main(paths, lock.fileno(), before))

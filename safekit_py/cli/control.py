@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from typing import Any
 
 import click
 
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
+from safekit_py.errors import Problem, SafekitError, SystemProblem
 from safekit_py.model.state import State
 
 DRAIN = "60s"
+RENEWED = 90.0  # seconds in which the next agent answers
 HELP = {
     "start": "Start a module on this server.",
     "restart": "Stop and start the application; the module keeps its state.",
@@ -107,6 +111,35 @@ def agent(session: Session, verbose: bool, trace_hooks: bool) -> None:
     from safekit_py.cli.agent import run  # noqa: PLC0415 - loaded only where needed
 
     run(session.paths, verbose=verbose)
+
+
+@click.command(cls=Command)
+@click.option("--if-running", is_flag=True, help="Do nothing, and succeed, where no agent runs.")
+@json_option
+@click.pass_obj
+def renew(session: Session, if_running: bool, as_json: bool) -> None:
+    """Replace the agent's process by one of the installed version, as after an upgrade; modules go on meanwhile.
+
+    Refused, with nothing changed, while a module could not go on: one that is busy, or a mirror with a role.
+    """
+    try:
+        before = session.call("GET", "/process")
+    except SystemProblem:
+        if if_running:
+            return
+        raise
+    following = session.call("POST", "/renew")["pid"]
+    end, now = time.monotonic() + RENEWED, before
+    while now["pid"] == before["pid"] and time.monotonic() < end:
+        time.sleep(0.1)
+        with contextlib.suppress(SystemProblem):  # neither of them answers for a moment
+            now = session.call("GET", "/process")
+    if now["pid"] != following:
+        text = f"process {following} does not answer" if now == before else f"process {now['pid']} answers instead"
+        raise SafekitError(Problem("agent.not-renewed", f"the agent was not replaced as agreed: {text}", "see its log"))
+    emit({"before": before, "now": now}) if as_json else click.echo(
+        f"the agent is process {now['pid']} of version {now['version']} now; before: {before['version']}"
+    )
 
 
 start, restart, stopstart, forcestop = map(_make, HELP)

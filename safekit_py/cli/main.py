@@ -24,7 +24,7 @@ COMMANDS = {
     **dict.fromkeys(("log", "logview", "logsave", "cmdlog"), "log"),
     **dict.fromkeys(("get", "set"), "resource"),
     **dict.fromkeys(("snapshot", "dump", "clean"), "support"),
-    **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent"), "control"),
+    **dict.fromkeys(("start", "stop", "restart", "stopstart", "forcestop", "agent", "renew"), "control"),
     **dict.fromkeys(("waitstart", "waitstop", "waitstate", "shutdown"), "control"),
     **dict.fromkeys(("boot", "checker", "incloop", "resetloop", "checkloop", "kill", "level"), "maintenance"),
     **dict.fromkeys(("prim", "primforce", "second", "secondforce", "swap"), "role"),

@@ -81,6 +81,14 @@ class Cleaned:
 
 
 @dataclass(kw_only=True, slots=True)
+class Process:
+    """A process of the agent."""
+
+    pid: int
+    version: str = said("of safekit_py; empty of a process that is to come", "")
+
+
+@dataclass(kw_only=True, slots=True)
 class Dump:
     """What the agent is doing, for support."""
 

@@ -11,6 +11,7 @@ network, its mounts and its pinned kernel objects. Nothing is left to clean up b
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -124,7 +125,8 @@ def _live(plan: dict[str, Any], owner: int | None) -> NoReturn:
     agent, due = 0, time.monotonic() if plan["agent"] else None
     while True:
         if due is not None and time.monotonic() >= due:
-            agent, due = _start(plan), None
+            # An agent that was replaced has left its lock to the next one: then there is nothing to start.
+            agent, due = (0, time.monotonic() + plan["restart"]) if _locked(plan) else (_start(plan), None)
         wait = None if due is None else max(0, due - time.monotonic()) * 1000 + 1
         events = dict(poll.poll(wait))
         if owner is not None and owner in events:
@@ -134,6 +136,21 @@ def _live(plan: dict[str, Any], owner: int | None) -> NoReturn:
         for pid in _reaped():
             if pid == agent and plan["restart"]:
                 due = time.monotonic() + plan["restart"]
+
+
+def _locked(plan: dict[str, Any]) -> bool:
+    """Whether an agent runs that this program did not start."""
+    try:
+        lock = os.open(Path(plan["env"]["SAFEKIT_ROOT"]) / "run/safekit/agent.lock", os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _reaped() -> list[int]:

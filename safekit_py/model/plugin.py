@@ -178,6 +178,20 @@ class Drains(ModuleRuntime, Protocol):
         """
 
 
+class Lasting(ModuleRuntime, Protocol):
+    """A module that goes on while the agent's process is replaced by another one, as in an upgrade.
+
+    Its type has an attribute ``lasts``, a text that tells what :meth:`hand_over` gives: two versions of a plugin hand
+    over to each other only when theirs are equal and not empty.
+    """
+
+    async def hand_over(self) -> bytes:
+        """Let go of everything as it is, for :meth:`take_over` in the next process. Nothing else is called then."""
+
+    async def take_over(self, left: bytes) -> None:
+        """Go on as an open module where another process has ended; called instead of ``recover`` and ``prepare``."""
+
+
 class Gated(ModuleRuntime, Protocol):
     """A module whose scripts may open and close its traffic."""
 

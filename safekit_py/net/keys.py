@@ -7,7 +7,7 @@ with which key in, from the threads that heard it; both out to whoever decides w
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from safekit_py.core.keys import Heard, choose
 from safekit_py.model.keys import Key, Keyring, Ring, Who, first
@@ -77,6 +77,15 @@ class Signer:
         """A server has sent what is authentic and fresh; see ``Keyring.heard``."""
         self._holds[server] = holds
         self._keys.heard(server, holds)
+
+    def left(self) -> dict[int, tuple[bytes, ...]]:
+        """What each server holds, as far as it has said so."""
+        return dict(self._holds)
+
+    def resume(self, holds: Mapping[int, tuple[bytes, ...]]) -> None:
+        """Go on with what an earlier process was told."""
+        for server, names in holds.items():
+            self.heard(server, names)
 
     def key(self, ring: Ring, lan: int, server: int) -> Key:
         """The key for what a server is sent on a LAN."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import collections
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from safekit_py.core import replay
@@ -33,6 +34,15 @@ class Way(Protocol):
         """Send to a server; one that has no address there, or a link that is down, does not matter."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who is believed, and what they hold; values only."""
+
+    guards: Mapping[int, replay.Guard]
+    asked: Mapping[int, int]
+    holds: Mapping[int, tuple[bytes, ...]]
+
+
 class Peers:
     """The other servers of one group.
 
@@ -50,6 +60,16 @@ class Peers:
         self._greeted: set[tuple[int, int, int]] = set()
         self._asked: dict[int, int] = {}  # the number that a server's next boot must send back
         self.rejected: collections.Counter[str] = collections.Counter()
+
+    def left(self) -> Trust:
+        """All that was learnt of the others, for the one that goes on with this boot."""
+        return Trust(dict(self._guards), dict(self._asked), self._signer.left())
+
+    def resume(self, trust: Trust) -> None:
+        """Go on with what an earlier process of the same boot has learnt: what it admitted is not admitted again."""
+        self._guards |= {server: guard for server, guard in trust.guards.items() if server in self._guards}
+        self._asked = dict(trust.asked)
+        self._signer.resume(trust.holds)
 
     def boot_of(self, server: int) -> int:
         """The boot that is believed of a server, 0 before the first."""

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -38,8 +39,8 @@ from safekit_py.core.group import (
 )
 from safekit_py.model.keys import Keyring
 from safekit_py.net import wire
-from safekit_py.net.peer import GREETINGS, Peers
-from safekit_py.net.pulse import RealtimeThread
+from safekit_py.net.peer import GREETINGS, Peers, Trust
+from safekit_py.net.pulse import STOP_LIMIT, RealtimeThread
 
 BURST = 64  # datagrams read from a socket before the clock is looked at again
 BUFFER = 4 << 20  # bytes that may queue on a LAN in a pulse: a flood of foreign datagrams must not crowd out heartbeats
@@ -71,6 +72,19 @@ class Callbacks:
     on_install: Callable[[View, bool, frozenset[int]], None]
     on_lease: Callable[[int], None]
     on_note: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a group's transport leaves to another process of this server that goes on in its place. Values only.
+
+    :param state: of the core; it holds the boot id, by which the other servers know this one.
+    :param counters: by LAN, of the last datagram that was sent.
+    """
+
+    state: membership.State
+    trust: Trust
+    counters: Mapping[int, int]
 
 
 class _Lan:
@@ -163,6 +177,19 @@ class GroupTransport:
         self.due = self._beat = now
         self._peers = Peers(keys=keys, group=group, me=settings.me, boot=boot, others=self._state.peers)
         self._assemblers = {server: wire.Assembler() for server in self._state.peers}
+
+    def left(self) -> Left:
+        """What another process needs to go on in this one's place, as the same boot; nothing may be sent afterwards."""
+        peers = {server: peer._replace(accused=dict(peer.accused)) for server, peer in self._state.peers.items()}
+        counters = {lan.index: lan.counter for lan in self.lans}
+        return Left(replace(self._state, peers=peers), self._peers.left(), counters)
+
+    def resume(self, left: Left) -> None:
+        """Go on where another process has ended; before this one is run. It must have been given that one's boot."""
+        self._state = left.state
+        self._peers.resume(left.trust)
+        for lan in self.lans:
+            lan.counter = left.counters.get(lan.index, 0)
 
     @property
     def rejected(self) -> collections.Counter[str]:
@@ -340,6 +367,28 @@ class PulseThread(RealtimeThread):
     def remove(self, group: GroupTransport) -> None:
         """Say goodbye to the group's other servers and stop; returns when its callbacks are called no more."""
         self.stop(group)
+
+    def hand_over(self, group: GroupTransport) -> Left:
+        """Stop without a goodbye, for another process goes on in this one's place; what that needs.
+
+        :raises RuntimeError: the thread does not answer.
+        """
+        left: list[Left] = []
+        done = threading.Event()
+
+        def order() -> None:
+            try:
+                self._members.remove(group)
+                left.append(group.left())
+            finally:
+                group.close()
+                done.set()
+
+        self.order(order)
+        done.wait(STOP_LIMIT)
+        if not left:
+            raise RuntimeError("the heartbeat thread does not answer")
+        return left[0]
 
     def set_powers(self, group: GroupTransport, powers: tuple[int, ...]) -> None:
         """Announce what this server is ready to take in each bucket table."""

@@ -15,9 +15,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safekit_py.bundle import install as bundle
 from safekit_py.config.checked import Checked
@@ -35,6 +35,9 @@ from safekit_py.runtime.installation import Installation
 from safekit_py.runtime.membership import Membership
 from safekit_py.runtime.memory import boot_id
 from safekit_py.runtime.runner import ModuleRunner, Verb
+
+if TYPE_CHECKING:
+    from safekit_py.runtime.handover import Predecessor
 
 log = logging.getLogger("safekit.agent")
 STOP_LIMIT = 20.0  # seconds that a stopping agent gives its modules beyond their scripts
@@ -55,30 +58,40 @@ class Agent:
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self.listeners: set[Callable[[Event], None]] = set()  # told of every event, in the event loop
         self.notified: dict[str, Mapping[str, Any]] = {}  # what became of notifications, by target
+        self._inherited: Mapping[str, Mapping[str, Any]] = {}  # modules that go on from an earlier process
+        self.renew: Callable[[], Awaitable[int]] | None = None  # replaces this process; the id of the next one
         self.ending = False  # modules that stop now do so with the agent
         self._changing = asyncio.Lock()
         self._journal = journal.sink()
         self.configurations = Configurations(self)
         self.installation = Installation(self, self.configurations)
 
-    async def start(self) -> None:
-        """Load everything, clean up after an earlier run, and start what should run."""
+    async def start(self, before: Predecessor | None = None) -> None:
+        """Load everything, clean up after an earlier run, and start what should run.
+
+        :param before: the process that this one replaces; its modules go on.
+        """
         self.manager.guard.start()
         for entry in self.manager.plugins:
             for problem in entry.problems:
                 log.warning("%s", problem)
+        if before is not None:
+            self._inherited = await before.modules(self)
         await asyncio.to_thread(self._write_command)
         await self.load_cluster()
         await asyncio.to_thread(bundle.recover, self.paths)
-        await self._load_all(await self.configurations.known())
+        await self._load_all(await self.configurations.known(), before)
         same_boot = await asyncio.to_thread(self._same_boot)
         for runner in self.runners.values():
+            if runner.name in self._inherited:
+                continue
             decided = boot.effective(runner.config.service.boot, runner.memory.now.boot)
             if boot.starts(decided, started=runner.memory.now.started, same_boot=same_boot):
                 self._resume(runner, 0.0 if same_boot else runner.config.service.boot_delay)
             elif runner.mark.there:
                 # A stop that the crash cut short: something of the application may still run.
                 runner.submit(Verb.STOP, "the earlier run was being stopped", person=False)
+        self._inherited = {}
         self.configurations.reload.start()
         self.keys.start()
 
@@ -265,10 +278,15 @@ class Agent:
 
     # --- modules --------------------------------------------------------------------------------
 
-    async def _load_all(self, names: Iterable[str]) -> None:
-        """(Re)build the runners of these modules; their configurations are read in one child process."""
+    async def _load_all(self, names: Iterable[str], before: Predecessor | None = None) -> None:
+        """(Re)build the runners of these modules; their configurations are read in one child process.
+
+        :param before: the process that lets go of its modules once this one has made their runners.
+        """
         checked = await self.configurations.activation.load(names)
-        await asyncio.gather(*(self._build(name, each) for name, each in checked))
+        made = [(name, await self._make(name, each)) for name, each in checked]
+        remains = {} if before is None else await before.remains()
+        await asyncio.gather(*(self._enter(name, runner, remains.get(name)) for name, runner in made))
 
     async def load(self, name: str) -> None:
         """(Re)build the runner of a module that does not run, from what was active."""
@@ -309,6 +327,10 @@ class Agent:
         return None if runner is None or runner.stopped else runner
 
     async def _build(self, name: str, checked: Checked) -> None:
+        await self._enter(name, await self._make(name, checked))
+
+    async def _make(self, name: str, checked: Checked) -> ModuleRunner | None:
+        """A module's runner, with which nothing has happened yet; None when it cannot run."""
         old = self.runners.pop(name, None)
         if old is not None:
             await old.shutdown()
@@ -316,19 +338,32 @@ class Agent:
         problems = self.unfit(checked)
         if problems or checked.config is None:
             self.broken[name] = tuple(problems)
-            return
-        runner: ModuleRunner | None = None
+            return None
         try:
-            runner = self._runner_of(name, checked.config)
-            await runner.recover()
+            return self._runner_of(name, checked.config)
         except Exception as error:  # a plugin's fault is its module's, and the other modules go on
-            text = f"{name} cannot be set up: {type(error).__name__}: {error}"
-            own = (Problem("agent.internal", text, "safekit-py plugins may tell more"),)
-            self.broken[name] = error.problems if isinstance(error, SafekitError) else own
-            if runner is not None:
-                await runner.shutdown()
+            self._broken_by(name, error)
+            return None
+
+    async def _enter(self, name: str, runner: ModuleRunner | None, remains: bytes | None = None) -> None:
+        """Let a runner take requests, after what an earlier run left is removed, or taken over."""
+        if runner is None:
+            return
+        try:
+            if remains is None:
+                await runner.recover()
+            else:
+                await runner.take_over(self._inherited[name], remains)
+        except Exception as error:
+            self._broken_by(name, error)
+            await runner.shutdown()
         else:
             self.runners[name] = runner
+
+    def _broken_by(self, name: str, error: Exception) -> None:
+        text = f"{name} cannot be set up: {type(error).__name__}: {error}"
+        own = (Problem("agent.internal", text, "safekit-py plugins may tell more"),)
+        self.broken[name] = error.problems if isinstance(error, SafekitError) else own
 
     def _runner_of(self, name: str, config: ModuleConfig) -> ModuleRunner:
         return ModuleRunner(

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from safekit_py.core import automaton
 from safekit_py.core.loop import LoopCounter
@@ -23,7 +23,7 @@ from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.keys import Keyring
 from safekit_py.model.paths import Paths
-from safekit_py.model.plugin import Checker, ModuleContext, ModuleRuntime, ModuleType
+from safekit_py.model.plugin import Checker, Lasting, ModuleContext, ModuleRuntime, ModuleType
 from safekit_py.model.state import Readiness, Resource, Severity, State
 from safekit_py.programs import ScriptFailed
 from safekit_py.runtime.automation import Automation
@@ -129,6 +129,50 @@ class ModuleRunner:
         for pattern in self.memory.now.off:
             await self.watch.switch(pattern, on=False)
         self._worker = asyncio.create_task(self.desk.work(), name=f"module {self.name}")
+
+    @property
+    def obstacle(self) -> str:
+        """Why the agent's process cannot be replaced now, in words; empty when nothing of this module is against it.
+
+        What is in WAIT has no application that could be interrupted: the next process starts it anew.
+        """
+        if self.stopped or (self.state is State.WAIT and self._steps.waiting):
+            return ""
+        if self.desk.current is not None or self.desk.waiting is not None:
+            return f"{self.name} is busy: {self.busy or 'something waits'}"
+        if not getattr(self.type, "lasts", ""):
+            return f"{self.name} is {self.state}, and a module of mode {self.config.service.mode} cannot be handed over"
+        return ""
+
+    def going(self) -> dict[str, Any]:
+        """What the next process must know to go on with the running module, as plain values."""
+        return {
+            "state": self.state.value,
+            "readiness": self.readiness.value,
+            "reason": self.reason,
+            "since": self.since,
+            "starts": self.starts,
+            "enabled": self.watch.enabled,
+            "phases": self._steps.phases,
+            "resources": [[each.name, each.value, each.cause] for each in self.board.all()],
+        }
+
+    async def take_over(self, left: Mapping[str, Any], remains: bytes) -> None:
+        """Go on with a module that runs, in place of an earlier process; instead of :meth:`recover`.
+
+        :param remains: what its module type's runtime has left.
+        """
+        await cast("Lasting", self.runtime).take_over(remains)  # first: the other servers wait for its heartbeats
+        self.state, self.readiness = State(left["state"]), Readiness(left["readiness"])
+        self.reason, self.since, self.starts = left["reason"], left["since"], left["starts"]
+        for name, value, cause in left["resources"]:
+            self.board.set(name, value, cause, log=False)
+        for pattern in self.memory.now.off:
+            await self.watch.switch(pattern, on=False)
+        await self.watch.enable(left["enabled"], on=True)
+        await self._steps.resume(left["phases"])
+        self._worker = asyncio.create_task(self.desk.work(), name=f"module {self.name}")
+        self.log(Severity.INFO, "heart", "another process of the agent goes on with the module; nothing was stopped")
 
     async def shutdown(self) -> None:
         """End the runner; the module must be stopped before, or it is left as a crash of the agent leaves it."""

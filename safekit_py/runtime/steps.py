@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -128,6 +128,11 @@ class Steps:
                 raise Interrupted from error
             if step.starts:
                 raise error from None if error is given else given
+
+    async def resume(self, phases: Mapping[str, Iterable[str]]) -> None:
+        """Run the checkers that ran in these phases in an earlier process."""
+        for phase, whens in phases.items():
+            await self._start(phase, tuple(whens))
 
     async def _start(self, phase: str, whens: tuple[str, ...]) -> None:
         await self._stop(phase)

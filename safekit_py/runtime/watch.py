@@ -124,6 +124,11 @@ class Watch:
         self._enabled = self._enabled | set(resources) if on else self._enabled - set(resources)
         return await self._apply()
 
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """The resources of single checkers of when="custom" that are enabled."""
+        return tuple(sorted(self._enabled))
+
     def forget_enabled(self) -> None:
         """Every checker of when="custom" waits again; for a module that has stopped."""
         self._enabled = set()

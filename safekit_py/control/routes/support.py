@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from safekit_py import __version__
 from safekit_py.control.access import Role
-from safekit_py.control.records import Cleaned, Dump
+from safekit_py.control.records import Cleaned, Dump, Process
 from safekit_py.control.routing import Routes
 from safekit_py.errors import Problem, StateError
 from safekit_py.model.state import Severity
@@ -42,6 +42,20 @@ def router(agent: Agent) -> Routes:
             tasks=sorted(task_line(task) for task in asyncio.all_tasks()),
             threads=[thread_lines(number, frame) for number, frame in sys._current_frames().items()],
         )
+
+    @routes.get("/process")
+    async def process() -> Process:
+        """Which process the agent is, and of which version."""
+        return Process(pid=os.getpid(), version=__version__)
+
+    @routes.post("/renew", role=Role.ADMIN)
+    async def renew() -> Process:
+        """Replace the agent's process by one of the installed version while modules go on; the one that is to come."""
+        if agent.renew is None:
+            raise StateError(
+                Problem("agent.renewing", "the agent is about to start or to end", "ask again in a moment")
+            )
+        return Process(pid=await agent.renew())
 
     @routes.post("/modules/{name}/clean/{what}", role=Role.ADMIN)
     async def clean(name: str, what: Literal["all", "log", "process", "resource"], request: Request) -> Cleaned:
