@@ -75,5 +75,9 @@ bench-tools: setup
 	@for each in iperf3 iptables keepalived wrk; do \
 	  command -v $$each >/dev/null || apt-get install -yq --no-install-recommends $$each >/dev/null || exit 1; done
 
+screenshots: setup
+	@mkdir -p docs/screenshots
+	@SAFEKIT_SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/python -m pytest -q tests/integration/test_console.py
+
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

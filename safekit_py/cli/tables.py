@@ -7,35 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from safekit_py.core import meaning as meanings
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 COLOURS = {"Ready": "green", "Transient": "yellow", "NotReady": "red", "": "bright_black"}
 VALUES = {"up": "green", "down": "red", "init": "yellow", "unknown": "yellow"}
-MEANING = {
-    ("STOP", "NotReady"): "stopped on this server",
-    ("WAIT", "NotReady"): "waits for something outside it",
-    ("WAIT", "Transient"): "on its way",
-    ("UP", "Transient"): "starting or restarting",
-    ("UP", "Ready"): "runs",
-    ("NOT_CONFIGURED", ""): "cannot run until its configuration is repaired",
-}
-
-OF_A_FARM = {
-    ("UP", "Transient"): "starting or restarting; clients are served by other servers",
-    ("UP", "Ready"): "runs and takes its share of the clients",
-}
-
-OF_A_MIRROR = {
-    ("PRIM", "Ready"): "runs here; the other server has the same data",
-    ("PRIM", "Transient"): "starting or stopping here, as primary",
-    ("ALONE", "Ready"): "runs here, without the other server",
-    ("ALONE", "Transient"): "starting or stopping here, alone",
-    ("SECOND", "Ready"): "has all data, and takes over when the primary fails",
-    ("SECOND", "Transient"): "becomes the secondary, or leaves that role",
-}
-OF = {"farm": OF_A_FARM, "mirror": OF_A_MIRROR}
 
 
 def age(seconds: float) -> str:
@@ -79,8 +58,7 @@ def status(document: dict[str, Any], *, verbose: bool = False) -> RenderableType
     for module in document["modules"]:
         readiness = module["readiness"]
         colour = COLOURS.get(readiness, "red")
-        known = MEANING | OF.get(module["mode"], {})
-        meaning = module["reason"] or known.get((module["state"], readiness), "")
+        meaning = module["reason"] or meanings.of(module["mode"], module["state"], readiness)
         if module["busy"] and readiness == "Transient":
             meaning = f"{module['busy']} is being carried out; {meaning}"
         overview.add_row(

@@ -15,17 +15,20 @@ import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from safekit_py.control.access import ROLE, USER, VIA, Caller, Role, caller, demand, repeated
 from safekit_py.control.problems import document
 from safekit_py.errors import AccessError, ConfigError, NotFoundError, Problem, SafekitError, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.web import joining
+from safekit_py.web.console.cluster import Cluster
+from safekit_py.web.console.pages import Pages
 from safekit_py.web.identity import Identity, TooOftenError, UnknownError
 from safekit_py.web.joining import Joining
 from safekit_py.web.peers import Peers, UnreachableError
@@ -77,6 +80,8 @@ class Web:
         self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
         self._peers = Peers(paths.tls, self._agent, port)
         self._joining = Joining(paths, self._agent, self._peers)
+        self._cluster = Cluster(self._one_call, self._peers, self._follow)
+        self._pages = Pages(self._cluster, secure=secure)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -103,6 +108,8 @@ class Web:
             await self._forward(scope, receive, send, ANYBODY)
         elif path == "/login" and method == "POST":
             await (await self._login(receive, heads, address))(scope, receive, send)
+        elif path in ("/", "/ui") or path.startswith("/ui/"):
+            await (await self._console(scope, method, path, heads))(scope, receive, send)
         elif path == "/join" and method == "GET":
             answer = Response(self._joining.authority(), media_type="application/x-pem-file")
             await answer(scope, receive, send)
@@ -122,6 +129,62 @@ class Web:
         else:
             problem = Problem("request.unknown", "nothing is at this path", "GET /openapi.json tells what there is")
             await document(SafekitError(problem), 404)(scope, receive, send)
+
+    async def _console(self, scope: Any, method: str, path: str, heads: Headers) -> Response:
+        """A page; who has no session is sent to log in, and a part of a page or a stream says 401 instead."""
+        request = Request(scope)
+        if method not in ("GET", "HEAD"):
+            problem = Problem("request.unknown", "pages are only read", "")
+            return document(SafekitError(problem), 405)
+        if path == "/":
+            return RedirectResponse("/ui/", 303)
+        if path.startswith("/ui/static/"):
+            return await self._pages.static(path.removeprefix("/ui/static/"))
+        if path == "/ui/choose":
+            return self._pages.choose(request)
+        if path == "/ui/login":
+            return self._pages.login(request, ended="ended" in request.query_params)
+        try:
+            session, role = self.identity.session(self.identity.presented(heads))
+        except UnknownError as error:
+            if path.startswith(("/ui/part/", "/ui/data/", "/ui/events")):
+                return refusal(error)
+            wanted = path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/ui/login?next={quote(wanted, safe='')}", 303)
+        who = Caller(role, session.user, f"https {(scope.get('client') or ('unknown',))[0]} console")
+        return await self._pages.answer(request, who, session.csrf)
+
+    def _heads(self, who: Caller) -> list[tuple[str, str]]:
+        return [(USER, who.name), (ROLE, who.role.word), (VIA, who.via[:128])]
+
+    async def _one_call(
+        self, node: dict[str, Any], who: Caller, method: str, path: bytes, body: bytes | None
+    ) -> tuple[int, bytes]:
+        """A call of the console's own, here or at another server."""
+        answer = await self._sent(node, who, method, b"/api/v1" + path, body)
+        try:
+            return answer.status_code, await answer.aread()
+        finally:
+            await answer.aclose()
+
+    async def _sent(
+        self, node: dict[str, Any], who: Caller, method: str, target: bytes, body: bytes | None
+    ) -> httpx.Response:
+        heads = self._heads(who)
+        if not node["this"]:
+            return await self._peers.send(node, self._peers.request(method, target, heads, body))
+        url = httpx.URL("http://agent").copy_with(raw_path=target)
+        request = self._agent.build_request(method, url, headers=heads, content=body)
+        return await self._agent.send(request, stream=True)
+
+    async def _follow(self, node: dict[str, Any], who: Caller) -> AsyncIterator[str]:
+        """The lines of a server's stream of events."""
+        answer = await self._sent(node, who, "GET", b"/api/v1/events", None)
+        try:
+            async for line in answer.aiter_lines():
+                yield line
+        finally:
+            await answer.aclose()
 
     def _caller(self, scope: Any, heads: Headers, address: str) -> Caller:
         """Who calls: on the UNIX socket whom the kernel names, else who proves it."""
@@ -276,6 +339,7 @@ class Web:
 
     async def close(self) -> None:
         """Close the connections to the agent and to other servers."""
+        await self._cluster.close()
         await self._peers.close()
         await self._agent.aclose()
 
