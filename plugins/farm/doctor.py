@@ -232,7 +232,7 @@ def _heartbeats(place: Mapping[str, Any], report: Mapping[str, Any], name: str) 
         for port in ports:
             state, remedy = (OK, "") if port in bound else (PROBLEM, f"safekit-py log {name} says why")
             yield Finding("heartbeats", state, f"UDP {port} is {'' if port in bound else 'not '}open here", remedy)
-    yield from _firewall(ports)
+    yield from firewall(ports)
     servers = {server for server, word in report["servers"].items() if server}
     others = servers - {own for own in servers if own == report.get("server")}
     for lan in place["lans"]:
@@ -260,7 +260,7 @@ def _sockets() -> list[str]:
     return found
 
 
-def _firewall(ports: Sequence[int]) -> Iterator[Finding]:
+def firewall(ports: Sequence[int], protocol: str = "UDP") -> Iterator[Finding]:
     """Whether the packet filter of this server has a chain for what comes in that drops what no rule names."""
     try:
         done = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, text=True, check=True, timeout=10)
@@ -273,10 +273,10 @@ def _firewall(ports: Sequence[int]) -> Iterator[Finding]:
     text = json.dumps([each for each in rules if "rule" in each])
     unnamed = [str(port) for port in ports if f'"right": {port}' not in text]
     if shut and unnamed:
-        told = f"the chain {', '.join(shut)} drops what no rule lets in, and none names UDP {', '.join(unnamed)}"
-        yield Finding("firewall", WARNING, told, f"let UDP {', '.join(unnamed)} in from the other servers")
+        told = f"the chain {', '.join(shut)} drops what no rule lets in, and none names {protocol} {', '.join(unnamed)}"
+        yield Finding("firewall", WARNING, told, f"let {protocol} {', '.join(unnamed)} in from the other servers")
     elif shut:
-        yield Finding("firewall", OK, "it drops what no rule lets in, and rules name the heartbeats' ports")
+        yield Finding("firewall", OK, "it drops what no rule lets in, and rules name our ports")
     else:
         yield Finding("firewall", OK, "no chain of nftables drops by itself what comes in")
 

@@ -34,6 +34,7 @@ COMMANDS = {
     **dict.fromkeys(("confcheck", "config", "confinfo", "update", "deconfig"), "configure"),
     "module": "module",
     "cluster": "cluster",
+    "doctor": "doctor",
     "lab": "lab",
     "notify": "notify",
     "plugins": "plugins",

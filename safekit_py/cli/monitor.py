@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import click
@@ -12,8 +11,6 @@ from safekit_py.cli import tables
 from safekit_py.cli.common import Command, Session, emit, json_option
 from safekit_py.errors import SafekitError
 
-REFRESH = 1.0  # seconds between two looks of --watch
-
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
@@ -21,7 +18,7 @@ REFRESH = 1.0  # seconds between two looks of --watch
 @click.option(
     "-v", "--verbose", is_flag=True, help="Also show what each state depends on, and all that the module type knows."
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep showing it until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Keep showing all servers of the cluster, until q or Ctrl-C.")
 @click.option("-q", "-lq", "--quiet", is_flag=True, help="Print nothing; exit with the module's state.")
 @json_option
 @click.pass_obj
@@ -38,7 +35,9 @@ def status(
             raise click.UsageError("-q needs a module")
         sys.exit(session.call("GET", f"/modules/{chosen}")["exit_code"])
     if watch:
-        _watch(session, chosen, verbose)
+        from safekit_py.cli import watch as watching  # noqa: PLC0415 - loaded only where needed
+
+        watching.run(session, chosen)
         return
     document = _document(session, chosen)
     if as_json:
@@ -72,23 +71,6 @@ def _document(session: Session, chosen: str | None) -> dict[str, Any]:
     if chosen:
         document["modules"] = [client.call("GET", f"/modules/{chosen}")]
     return document
-
-
-def _watch(session: Session, chosen: str | None, verbose: bool) -> None:
-    from rich.live import Live  # noqa: PLC0415 - loaded only where needed
-    from rich.text import Text  # noqa: PLC0415 - loaded only where needed
-
-    with Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
-        try:
-            while True:
-                try:
-                    view = tables.status(_document(session, chosen), verbose=verbose)
-                except SafekitError as error:  # the agent may be restarting: say so and go on looking
-                    view = Text(str(error), style="red")
-                live.update(view, refresh=True)
-                time.sleep(REFRESH)
-        except KeyboardInterrupt:
-            return
 
 
 def _write(severity: str) -> click.Command:

@@ -139,6 +139,7 @@ class ClusterDocument:
     key: str = said("fingerprint of the key, never the key", "")
     signature: str = said("fingerprint of cluster.xml; equal on all servers", "")
     locked: str = said("why it must not be changed; empty: it may", "")
+    now: float = said("this server's clock, in seconds since the epoch", 0.0)
     nodes: list[ClusterNode] = said(default=[])
     problems: list[ProblemItem] = said(default=[])
 

@@ -1,7 +1,13 @@
 """Commands for every server of a cluster, from any of them: real agents, real mutual TLS between them."""
 
+import fcntl
 import json
 import os
+import pty
+import struct
+import subprocess
+import termios
+import time
 import uuid
 
 import pytest
@@ -202,6 +208,43 @@ def test_nobody_gets_a_role_of_another(farm):
     assert [(each["name"], each["answers"]) for each in nodes[1]] == [(host, True) for host in SERVERS]
     assert (status[0], stop[0], own[0], unknown[0], other[0]) == (200, 403, 200, 404, 404)
     assert stop[1]["problems"][0]["code"] == "access.role"
+
+
+def test_watching_tells_each_change_within_a_second(farm):
+    farm.cli("server2", "start", "light", "--wait")
+    watch = farm.lab.popen("server1", ["safekit-py", "status", "--watch"], stdout=subprocess.PIPE, text=True)
+    try:
+        begun = [watch.stdout.readline() for _ in SERVERS]
+        assert all("light" in line for line in begun), begun
+        farm.cli("server2", "stop", "light", "--wait")
+        since = time.monotonic()
+        line = watch.stdout.readline()
+        while "STOP" not in line:
+            line = watch.stdout.readline()
+        took = time.monotonic() - since
+        assert "server2 light STOP" in line
+        assert took < 1.5, "half a second between two looks, and the other server's answer may be a quarter old"
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def test_watching_on_a_terminal_ends_with_q(farm):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    watch = farm.lab.popen("server1", ["safekit-py", "status", "--watch"], stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    try:
+        seen = b""
+        while b"server3" not in seen:
+            seen += os.read(master, 65536)
+        assert b"3 servers" in seen
+        os.write(master, b"q")
+        assert watch.wait(10) == 0
+    finally:
+        watch.kill()
+        watch.wait()
+        os.close(master)
 
 
 def test_a_server_that_is_down_is_one_failure(farm):

@@ -94,6 +94,40 @@ def test_from_nothing_to_a_running_farm(farm):
     assert farm.serving() <= set(SERVERS)
 
 
+def found_by_doctor(farm, host):
+    done = farm.cli(host, "doctor", "--json", check=False)
+    found = json.loads(done.stdout)
+    assert done.returncode == any(each["state"] == "problem" for each in found)
+    assert all(each["remedy"] for each in found if each["state"] != "ok")
+    return [f"{each['area']}: {each['text']}" for each in found if each["state"] == "problem"]
+
+
+def test_the_doctor_finds_what_is_wrong(farm):
+    assert found_by_doctor(farm, "server1") == []
+    folder = farm.lab.root("server1") / "var/lib/safekit"
+    (folder / "cluster/cluster.key").chmod(0o644)
+    other = farm.lab.root("server2") / "var/lib/safekit/cluster/cluster.xml"
+    text = other.read_text()
+    other.write_text(text + "<!-- edited -->")
+    farm.lab.kill("server3")
+    try:
+        bad = "\n".join(found_by_doctor(farm, "server1"))
+        assert "secrets: others may read" in bad
+        assert "server2 has another cluster.xml" in bad
+        assert "server3" in bad
+    finally:
+        (folder / "cluster/cluster.key").chmod(0o600)
+        other.write_text(text)
+        farm.lab.boot("server3")
+        wait_for((farm.lab.root("server3") / "run/safekit/web.sock").exists)
+    address = ADDRESSES["server1"]
+    farm.lab.run("server1", ["ip", "address", "del", f"{address}/24", "dev", "eth0"], check=False)
+    try:
+        assert any(address in each for each in found_by_doctor(farm, "server1"))
+    finally:
+        farm.lab.run("server1", ["ip", "address", "add", f"{address}/24", "dev", "eth0"], check=False)
+
+
 def test_who_may_not_join(farm):
     """After the first test server1 to server3 are a cluster; server3 leaves it."""
     farm.cli("server1", "-H", "*", "stop", "apache", "--wait", check=False)

@@ -11,6 +11,7 @@ from safekit_py.control.items import broken_item, items, module_item
 from safekit_py.control.routing import Query, Routes
 from safekit_py.runtime import identity
 from safekit_py.runtime.agent import Agent
+from safekit_py.runtime.clock import wall
 from safekit_py.runtime.shield import ShieldedRuntime
 
 
@@ -77,6 +78,7 @@ def router(agent: Agent) -> Routes:
             key=ring.newest.fingerprint if ring.keys else "",
             signature=signature,
             locked=agent.cluster_lock,
+            now=wall(),
             nodes=nodes,
             problems=items(agent.cluster_problems),
         )
