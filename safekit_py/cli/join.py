@@ -30,6 +30,7 @@ VIRTUAL = re.compile(r"(docker|veth|virbr|br-|cni|flannel|podman|vnet|tap|tun)")
 PORT, STDIN = 9453, "-"
 SKEW = 10.0  # seconds between two servers' clocks that are worth a warning
 WAIT = 30.0  # seconds for an answer
+STARTING = 20.0  # seconds in which the web process begins to answer
 
 address_option = click.option(
     "--address",
@@ -178,12 +179,28 @@ def init(
     answer = session.call("PUT", "/cluster/membership", params={"replace": replace}, json=body)
     secret = _token(session, "1h")
     address = next(iter(addresses.values()))
+    _until_answering(session, node)
     if as_json:
         emit(answer | {"token": secret, "address": address})
         return
     show_problems(from_items(answer["problems"]))
     click.echo(f"{node} is the first server of a new cluster. On each other server, within an hour:")
     _tell(address, secret)
+
+
+def _until_answering(session: Session, node: str) -> None:
+    """Wait until other servers reach this one; where that takes long, say so and go on."""
+    end = time.monotonic() + STARTING
+    while True:
+        try:
+            Session(session.here, node).call("GET", "/status")
+        except SafekitError as error:
+            if time.monotonic() > end:
+                click.echo(f"other servers do not reach this one yet: {error.problems[0].message}", err=True)
+                return
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _names() -> list[str]:
@@ -285,6 +302,7 @@ def join(
         again = Problem("join.half", "the cluster has taken this server, but this server did not take its part",
                         "put right what is said above, make another token there, and join again")  # fmt: skip
         raise SystemProblem([*error.problems, again]) from error
+    _until_answering(session, node)
     if as_json:
         emit(answer)
         return
