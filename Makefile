@@ -2,7 +2,7 @@
 # make test: all tests. Both prepare what they need first (as root, on Debian 12).
 #   JOBS=1           one test after the other; tests mostly wait, so more run at a time than there are processors
 #   SAFEKIT_EXAMPLES=5   property tests try five times as many examples (from the environment)
-# make deb: the Debian package, in dist/. make lock: its libraries anew, at their present versions (docs/install.md).
+# make deb: the Debian package, in dist/. make test-deb: tests it in a fresh Debian; takes minutes and the network. make lock: its libraries anew, at their present versions (docs/install.md).
 # make filter: builds the filter that ships anew; after each change of plugins/farm/filter.c or filter.h.
 
 BIN := .venv/bin
@@ -10,7 +10,7 @@ JOBS ?= 3
 # A file's tests stay together, because they share servers; the long ones stand first, and the short ones fill the end.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
-.PHONY: setup demo demo-mirror test unit lint filter bench bench-farm bench-tools plots deb lock clean
+.PHONY: setup demo demo-mirror test unit lint filter bench bench-farm bench-tools plots deb test-deb lock clean
 
 setup:
 	@sh .ci/setup.sh
@@ -38,6 +38,12 @@ filter: setup
 
 deb: setup
 	@deploy/debian/build dist
+
+test-deb: setup
+	@for each in debootstrap systemd-analyze:systemd; do command -v $${each%:*} >/dev/null || \
+	  apt-get install -yq --no-install-recommends $${each#*:} >/dev/null || exit 1; done
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group deb
+	@$(BIN)/python -m pytest -m deb -x tests/integration/packaging
 
 lock: setup
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv

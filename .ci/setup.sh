@@ -11,7 +11,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # apache2-bin and not apache2: the module brings its own configuration, and no service is started on this machine.
 # Of the others with a service there is no such package: their services are kept from starting, below.
-packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs xfsprogs postgresql mariadb-server firebird3.0-server prometheus snmp snmptrapd chromium fonts-dejavu-core"
+packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs xfsprogs postgresql mariadb-server firebird3.0-server prometheus snmp snmptrapd chromium fonts-dejavu-core podman runc busybox-static"
 missing=""
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
