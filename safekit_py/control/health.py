@@ -1,9 +1,11 @@
 """Answers to load balancers, and to the module checkers of other servers, over TCP: is this module ready here?
 
-Flows through it: requests of anybody in; the state of one module out. Nothing else can be seen, and nothing changed.
+Flows through it: requests of anybody in; the state of one module, or this server's name, out. Nothing else can be seen,
+and nothing changed.
 
 - ``GET /health/NAME``: 200 when the module is UP, PRIM or ALONE Ready here, else 503; its state as JSON either way;
-- ``GET /var/modules/NAME/ready.txt``: 200 or 404, SafeKit's path for load balancers.
+- ``GET /var/modules/NAME/ready.txt``: 200 or 404, SafeKit's path for load balancers;
+- ``GET /mosaic``: which server of a farm answers, tile by tile (``control.mosaic``).
 
 Who asks is not known and may be hostile: a request has a largest size, a connection a longest life, and there is a most
 of them, so that the agent's own files never run short.
@@ -28,6 +30,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from safekit_py.control import mosaic
 from safekit_py.control.server import Server
 from safekit_py.errors import Problem
 from safekit_py.model.state import Readiness, State
@@ -85,7 +88,7 @@ def answers(agent: Agent) -> list[Route]:
 
 def create(agent: Agent) -> Starlette:
     """The application for this agent."""
-    app = Starlette(routes=answers(agent))
+    app = Starlette(routes=[*answers(agent), *mosaic.routes(agent)])
     app.router.redirect_slashes = False  # an answer holds nothing that the caller made up
     return app
 

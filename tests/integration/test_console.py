@@ -36,7 +36,11 @@ def farm(tmp_path_factory):
                     text=True,
                 )
                 assert done.returncode == 0, done.stderr
-        farm.cli("server1", "-H", "*", "module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80")
+        farm.cli("server1", "module", "install", "apache", f"--set=VIP={VIP}", "--set=PORT=80")
+        xml = lab.root("server1") / "opt/safekit/modules/apache/conf/userconfig.xml"
+        rule = '<rule port="9010" proto="tcp" filter="on_port"/>'
+        xml.write_text(xml.read_text().replace('<group name="Apache">', f'<group name="Apache">{rule}'))
+        farm.cli("server1", "-H", "*", "-E", "apache")
         farm.cli("server1", "-H", "*", "start", "apache", "--wait")
         wait_for(lambda: farm.members("server1") == 3)
         yield farm
@@ -149,6 +153,18 @@ def test_the_farm_is_plotted(farm, page):
     expect(page.get_by_text("View")).to_be_visible()
     time.sleep(3)
     shot(page, "farm")
+
+
+def test_the_mosaic_shows_every_server_and_loses_one(farm, chromium):
+    with window(chromium, "10.77.0.11", height=1000) as page:
+        page.goto(f"http://{VIP}:9010/mosaic")
+        for server in SERVERS:
+            expect(page.locator("#legend b").filter(has_text=server)).to_be_visible(timeout=20_000)
+        expect(page.locator("#tiles span[title^=server]")).to_have_count(100)
+        shot(page, "mosaic")
+        farm.cli("server3", "stop", "apache", "--wait")
+        expect(page.locator("#legend b").filter(has_text="server3: 0")).to_be_visible(timeout=20_000)
+        farm.cli("server3", "start", "apache", "--wait")
 
 
 def test_a_server_that_goes_while_one_looks_is_shown_as_gone(farm, page):
