@@ -4,6 +4,7 @@ import os
 import re
 import time
 import uuid
+import zipfile
 
 import pytest
 from console_support import browser, log_in, shot, window
@@ -153,6 +154,34 @@ def test_the_farm_is_plotted(farm, page):
     expect(page.get_by_text("View")).to_be_visible()
     time.sleep(3)
     shot(page, "farm")
+
+
+def test_the_past_is_shown_and_a_snapshot_is_taken_of_another_server(farm, page):
+    farm.cli("server3", "set", "-m", "apache", "-r", "custom.seen", "-v", "down")
+    farm.cli("server3", "set", "-m", "apache", "-r", "custom.seen", "-v", "up")
+    log_in(page, path="/ui/history/apache")
+    expect(page.get_by_role("img", name="server3 custom.seen: up")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="custom.seen").first).to_contain_text("down → up")
+    shot(page, "history")
+    page.goto("/ui/module/apache")
+    assert page.get_by_text("Snapshot for support").count() == 0, "alice may control, and not take what is configured"
+    done = farm.lab.run(
+        "server1",
+        ["safekit-py", "user", "add", "root", "--role", "admin", "--password-file", "-"],
+        input=PASSWORD + "\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(re.compile(r"/ui/login$"))
+    log_in(page, "root", path="/ui/module/apache")
+    with page.expect_download() as download:
+        page.get_by_role("article", name="server2").get_by_role("link", name="Snapshot for support").click()
+    assert re.fullmatch(r"snapshot-server2-\d{14}\.zip", download.value.suggested_filename)
+    names = zipfile.ZipFile(download.value.path()).namelist()
+    assert "cluster/cluster.xml" in names
+    assert not any("key" in name for name in names)
 
 
 def test_the_mosaic_shows_every_server_and_loses_one(farm, chromium):

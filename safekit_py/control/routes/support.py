@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -12,19 +14,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
+from starlette.responses import FileResponse, Response
 
 from safekit_py import __version__
 from safekit_py.control.access import Role
 from safekit_py.control.records import Cleaned, Dump, Process
 from safekit_py.control.routing import Routes
-from safekit_py.errors import Problem, StateError
+from safekit_py.errors import Problem, StateError, SystemProblem
 from safekit_py.model.state import Severity
 from safekit_py.runtime import leftovers
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.commandlog import who
 
 STATM = Path("/proc/self/statm")
+SNAPSHOT = 120.0  # seconds that it may take
+DEVNULL = asyncio.subprocess.DEVNULL
 
 
 def router(agent: Agent) -> Routes:
@@ -42,6 +48,29 @@ def router(agent: Agent) -> Routes:
             tasks=sorted(task_line(task) for task in asyncio.all_tasks()),
             threads=[thread_lines(number, frame) for number, frame in sys._current_frames().items()],
         )
+
+    @routes.get("/snapshot", role=Role.ADMIN)
+    async def snapshot(module: str = "") -> Response:
+        """What support needs, as a zip file; no key and no password is in it. With ``module`` about that one only."""
+        if module:
+            agent.running(module)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="safekit-"))
+        file = folder / "snapshot.zip"
+        # By a child, as the command makes it: it reads more than the agent should hold.
+        words = ["snapshot", *(["-m", module] if module else []), "-o", str(file)]
+        command = (sys.executable, "-m", "safekit_py", "--root", str(agent.paths.root), *words)
+        try:
+            child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, stdout=DEVNULL)
+            _, said = await asyncio.wait_for(child.communicate(), SNAPSHOT)
+            if child.returncode:
+                last = said.decode(errors="replace").strip()[-500:]
+                raise SystemProblem(Problem("snapshot.failed", f"the snapshot cannot be made: {last}", "look there"))
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
+        name = f"snapshot-{agent.name}-{time.strftime('%Y%m%d%H%M%S')}.zip"
+        after = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        return FileResponse(file, media_type="application/zip", filename=name, background=after)
 
     @routes.get("/process")
     async def process() -> Process:

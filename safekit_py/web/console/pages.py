@@ -21,7 +21,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from safekit_py import __version__
 from safekit_py.control.access import Caller, Role
 from safekit_py.errors import Problem, SafekitError
-from safekit_py.web.console import texts
+from safekit_py.runtime.clock import wall
+from safekit_py.web.console import texts, timeline
 from safekit_py.web.console.cluster import Cluster, Server, stamp
 from safekit_py.web.console.words import actions, ago, colour, duration, meaning, size
 
@@ -30,6 +31,8 @@ STATIC = {path.name: path for path in (HERE / "static").iterdir() if path.suffix
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 LINES = 200  # of a log at once
+CHANGES = 2000  # of resources, of each server
+HOURS = ("1", "6", "24", "168")  # that a timeline may show
 SEVERITIES = ("C", "E", "W", "I", "D")
 LANGUAGE, THEME = "safekit-language", "safekit-theme"  # cookies
 THEMES = ("auto", "light", "dark")
@@ -86,6 +89,7 @@ class Pages:
             (re.compile(r"/ui/data/farm/([^/]+)"), self.farm_data),
             (re.compile(r"/ui/mirror/([^/]+)"), self.mirror),
             (re.compile(r"/ui/part/mirror/([^/]+)"), self.mirror_part),
+            (re.compile(r"/ui/history/([^/]+)"), self.history),
             (re.compile(r"/ui/commands"), self.commands),
             (re.compile(r"/ui/events"), self.events),
         )
@@ -253,6 +257,31 @@ class Pages:
     async def mirror_part(self, visit: Visit) -> Response:
         """What changes of it."""
         return self._page(visit, "parts/mirror.html", **await self._module(visit))
+
+    async def history(self, visit: Visit) -> Response:
+        """The past of a module's resources on all servers, as bars over time and as a table."""
+        found = await self._module(visit)
+        hours = visit.request.query_params.get("hours", "")
+        length = float(hours) * 3600 if hours in HOURS else float(HOURS[0]) * 3600
+        now = wall()
+        changes: list[dict[str, Any]] = []
+
+        async def one(server: Server) -> list[timeline.Row]:
+            path = f"/modules/{quote(visit.parts[0])}/history?lines={CHANGES}"
+            try:
+                past = await self._cluster.ask(await self._cluster.node(server.name), visit.who, path)
+            except SafekitError:
+                return []
+            changes.extend(each | {"server": server.name} for each in past if each["time"] >= now - length)
+            present = {each["name"]: each["value"] for each in server.modules[visit.parts[0]]["resources"]}
+            return timeline.rows(server.name, past, present, now - length, now)
+
+        here = [server for server in found["servers"] if visit.parts[0] in server.modules]
+        rows = [row for part in await asyncio.gather(*map(one, here)) for row in part]
+        changes.sort(key=lambda each: each["time"], reverse=True)
+        return self._page(
+            visit, "history.html", **found, rows=rows, changes=changes[:LINES], hours=HOURS, chosen=f"{length / 3600:g}"
+        )
 
     async def commands(self, visit: Visit) -> Response:
         """Who did what: the command logs of all servers."""

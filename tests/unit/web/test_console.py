@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from safekit_py.control.access import Caller, Role
 from safekit_py.errors import Problem, SafekitError
-from safekit_py.web.console import pages, texts, words
+from safekit_py.web.console import pages, texts, timeline, words
 from safekit_py.web.console.cluster import Server
 from safekit_py.web.console.pages import Pages
 
@@ -76,12 +76,17 @@ class Fixed:
     async def nodes(self):
         return [{"name": each.name, "this": each.this, "addresses": {}} for each in self._servers]
 
+    async def node(self, name):
+        return {"name": name, "this": True, "addresses": {}}
+
     async def ask(self, node, who, path):
         if node["name"] == "gone":
             raise SafekitError(Problem("node.unreachable", f"{EVIL} does not answer"))
         if "/log" in path:
             line = {"number": 1, "time": 1.0, "severity": "W", "source": EVIL, "message": EVIL}
             return [line]
+        if "/history" in path:
+            return [{"time": 1.0, "name": EVIL, "value": EVIL, "before": EVIL, "cause": EVIL}]
         return [{"time": 1.0, "user": EVIL, "command": EVIL, "module": EVIL, "arguments": EVIL, "result": EVIL}]
 
 
@@ -125,8 +130,20 @@ SERVERS = [
     Server("s2", False, {"web": module("web", state="STOP", readiness="NotReady")}),
     Server("gone", False, {}, EVIL),
 ]
-PATHS = ["/ui/", "/ui/part/overview", "/ui/module/web", "/ui/part/module/web", "/ui/module/db", "/ui/log/web",
-         "/ui/part/log/web", "/ui/farm/web", "/ui/mirror/db", "/ui/part/mirror/db", "/ui/commands"]  # fmt: skip
+PATHS = [
+    "/ui/",
+    "/ui/part/overview",
+    "/ui/module/web",
+    "/ui/part/module/web",
+    "/ui/module/db",
+    "/ui/log/web",
+    "/ui/part/log/web",
+    "/ui/farm/web",
+    "/ui/mirror/db",
+    "/ui/part/mirror/db",
+    "/ui/commands",
+    "/ui/history/web",
+]
 
 
 def page(path, role=Role.ADMIN, language="en", query=""):
@@ -191,3 +208,16 @@ def test_no_page_asks_another_server():
     for path in (*CONSOLE.rglob("*.html"), *(CONSOLE / "static").glob("console.*"), CONSOLE / "static/farm.js"):
         found = set(re.findall(r"https?://[^\s\"')]+", path.read_text(encoding="utf-8")))
         assert found <= {"http://www.w3.org/2000/svg"}, path
+
+
+def test_the_past_of_a_resource_is_a_row_of_spans():
+    def change(at, value, before):
+        return {"time": at, "name": "tcp.x", "value": value, "before": before, "cause": f"{value} at {at}"}
+
+    changes = [change(50, "up", "init"), change(120, "down", "up"), change(180, "up", "down")]
+    (row,) = timeline.rows("s1", changes, {"tcp.x": "up", "ip.y": "up"}, 100.0, 200.0)
+    assert [(span.value, span.kind) for span in row.spans] == [("up", "up"), ("down", "down"), ("up", "up")]
+    assert [round(span.begin, 3) for span in row.spans] == [0.0, 0.2, 0.8]
+    assert sum(span.length for span in row.spans) == pytest.approx(1.0)
+    (row,) = timeline.rows("s1", changes, {}, 100.0, 200.0)
+    assert row.spans[-1].kind == "none", "it is there no more"
