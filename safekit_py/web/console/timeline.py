@@ -56,6 +56,7 @@ def rows(
 
 def _spans(changes: list[Mapping[str, Any]], present: str | None, since: float, now: float) -> tuple[Span, ...]:
     value, cause, begin = str(changes[0]["before"]), "", since
+    value = "" if value == "init" else value  # it began with this change
     found = []
     for change in changes:
         at = min(max(float(change["time"]), since), now)

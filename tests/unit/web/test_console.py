@@ -221,3 +221,5 @@ def test_the_past_of_a_resource_is_a_row_of_spans():
     assert sum(span.length for span in row.spans) == pytest.approx(1.0)
     (row,) = timeline.rows("s1", changes, {}, 100.0, 200.0)
     assert row.spans[-1].kind == "none", "it is there no more"
+    (row,) = timeline.rows("s1", changes, {"tcp.x": "up"}, 0.0, 200.0)
+    assert [span.kind for span in row.spans] == ["none", "up", "down", "up"]
