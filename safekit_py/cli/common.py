@@ -14,6 +14,7 @@ import click
 
 from safekit_py.errors import Problem, SafekitError, StateError, SystemProblem
 from safekit_py.model.paths import Paths
+from safekit_py.model.text import visible
 
 if TYPE_CHECKING:
     from safekit_py.control.client import Client
@@ -61,8 +62,8 @@ def paint(problem: Problem) -> str:
     colour = "yellow" if problem.severity == "warning" else "red"
     head = click.style(problem.severity, fg=colour, bold=True)
     place = f"{problem.place}: " if problem.place else ""
-    remedy = "\n    " + click.style("-> ", fg="green") + problem.remedy if problem.remedy else ""
-    return f"{place}{head} [{problem.code}] {problem.message}{remedy}"
+    remedy = "\n    " + click.style("-> ", fg="green") + visible(problem.remedy) if problem.remedy else ""
+    return f"{place}{head} [{problem.code}] {visible(problem.message)}{remedy}"
 
 
 def show_problems(problems: list[Problem] | tuple[Problem, ...]) -> None:

@@ -13,6 +13,7 @@ import click
 
 from safekit_py.cli.common import Command, Session, emit, json_option, module_option
 from safekit_py.errors import AccessError, Problem, SafekitError, SystemProblem
+from safekit_py.model.text import set_in
 
 WAIT = 20.0  # seconds that one call waits for news
 PAUSE = 0.5  # seconds before the agent is asked again after a failure
@@ -103,8 +104,7 @@ def cmdlog(session: Session, lines: int, module: str | None, as_json: bool) -> N
 
 def plain(line: dict[str, Any]) -> str:
     """An event as one line of text; a line feed in a message begins a line that is set in."""
-    message = line["message"].replace("\n", "\n    ")
-    return f"{line['when']} | {line['severity']} | {line['source']} | {message}"
+    return set_in(f"{line['when']} | {line['severity']} | {line['source']} | {line['message']}")
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -37,11 +37,11 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def show(what: RenderableType) -> None:
     """Print to stdout; without a terminal there are neither colours nor a width limit."""
-    from rich.console import Console  # noqa: PLC0415 - loaded only where needed
+    from safekit_py.cli.screen import Screen  # noqa: PLC0415 - loaded only where needed
 
-    console = Console()
+    console = Screen()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Screen(width=200)
     console.print(what)
 
 

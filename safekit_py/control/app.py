@@ -24,12 +24,11 @@ from safekit_py.control.binding import Binding
 from safekit_py.control.plain import encoded
 from safekit_py.control.problems import handler, refused
 from safekit_py.control.routes import plugins
-from safekit_py.control.routing import Operation
+from safekit_py.control.routing import JSON, Operation
 from safekit_py.errors import Problem, SafekitError, SystemProblem
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.commandlog import CommandLog
 
-JSON = "application/json"
 DOCUMENT = [sys.executable, "-m", "safekit_py.control.document"]
 DOCUMENT_LIMIT = 60.0  # seconds
 

@@ -15,17 +15,33 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, ge
 from fastapi import FastAPI
 from fastapi import Query as FastQuery
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from safekit_py import __version__
 from safekit_py.control import routes, schemas
-from safekit_py.control.routing import Operation, Query
+from safekit_py.control.routing import JSON, Operation, Query
 
 if TYPE_CHECKING:
     from safekit_py.runtime.agent import Agent
 
 
-REFUSED: dict[str, Any] = {"model": schemas.ProblemDocument, "description": "Refused; nothing has changed"}
+REFUSED = {
+    400: "It is no request",
+    401: "It is not known who calls",
+    403: "The caller's role does not reach, or a session's call lacks its proof",
+    404: "There is no such thing",
+    409: "Not in this state; nothing has changed",
+    413: "The body is too large; nothing has changed",
+    422: "A value is not what it should be; nothing has changed",
+    500: "This server could not do it",
+    502: "The agent, or another server, does not answer",
+}
+PROBLEM = "application/problem+json"
+SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "description": "of safekit-py token create"},
+    "session": {"type": "apiKey", "in": "cookie", "name": "__Host-safekit", "description": "of POST /login; a call "
+                "that changes something also sends X-CSRF-Token"},
+}  # fmt: skip
 
 
 def _hint(path: str, name: str, hint: Any) -> Any:
@@ -64,17 +80,40 @@ def document() -> dict[str, Any]:
     nobody = cast("Agent", None)  # the operations are described, never called
     for part in routes.ALL:
         for each in part.router(nobody).operations:
-            answer = get_type_hints(each.endpoint)["return"]
-            app.add_api_route(
-                each.path,
-                _described(each),
-                methods=[each.method],
-                status_code=each.status,
-                responses={422: REFUSED, 404: REFUSED, 409: REFUSED},
-                tags=list(each.tags),
-                response_model=None if answer is Response else answer,
-            )
-    return app.openapi()
+            _add(app, each)
+    made = app.openapi()
+    for path in made["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    answer["content"] = {PROBLEM: answer["content"].pop(JSON)}
+    made["components"]["securitySchemes"] = SECURITY
+    made["security"] = [{name: []} for name in SECURITY]
+    return made
+
+
+def _add(app: FastAPI, operation: Operation) -> None:
+    answer = get_type_hints(operation.endpoint)["return"]
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"model": schemas.ProblemDocument, "description": text} for status, text in REFUSED.items()
+    }
+    extra: dict[str, Any] = {"x-least-role": operation.role.word}
+    if operation.takes:
+        content = {operation.takes: {"schema": {"type": "string", "format": "binary"}}}
+        extra["requestBody"] = {"required": True, "content": content}
+    if answer is Response:
+        responses[operation.status] = {"content": {operation.gives: {"schema": {"type": "string"}}}}
+    app.add_api_route(
+        operation.path,
+        _described(operation),
+        methods=[operation.method],
+        status_code=operation.status,
+        responses=responses,
+        response_class=Response if answer is Response else JSONResponse,
+        tags=list(operation.tags),
+        response_model=None if answer is Response else answer,
+        openapi_extra=extra,
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from safekit_py.control.access import Role
 
+JSON = "application/json"
 Endpoint = Callable[..., Awaitable[Any]]
 Declared = TypeVar("Declared", bound=Endpoint)
 
@@ -37,6 +38,8 @@ class Operation:
 
     :param status: of the answer when all is well.
     :param role: the least that a caller needs.
+    :param takes: media type of a body that is no document.
+    :param gives: media type of the answer when all is well.
     """
 
     method: str
@@ -45,6 +48,8 @@ class Operation:
     status: int
     tags: tuple[str, ...]
     role: Role
+    takes: str = ""
+    gives: str = JSON
 
 
 class Routes:
@@ -61,27 +66,30 @@ class Routes:
         self._changes, self._looks = changes, looks
         self.operations: list[Operation] = []
 
-    def get(self, path: str, role: Role | None = None) -> Callable[[Declared], Declared]:
+    def get(self, path: str, role: Role | None = None, gives: str = JSON) -> Callable[[Declared], Declared]:
         """Declare an operation that only looks; ``role`` where it needs another one than the rest."""
-        return self._declare("GET", path, 200, self._looks if role is None else role)
+        return self._declare("GET", path, 200, self._looks if role is None else role, gives=gives)
 
     def post(self, path: str, role: Role | None = None) -> Callable[[Declared], Declared]:
         """Declare an operation that does something."""
         return self._declare("POST", path, 200, role)
 
-    def put(self, path: str, status_code: int = 200) -> Callable[[Declared], Declared]:
+    def put(self, path: str, status_code: int = 200, takes: str = "") -> Callable[[Declared], Declared]:
         """Declare an operation that sets something."""
-        return self._declare("PUT", path, status_code)
+        return self._declare("PUT", path, status_code, takes=takes)
 
     def delete(self, path: str) -> Callable[[Declared], Declared]:
         """Declare an operation that takes something away."""
         return self._declare("DELETE", path, 200)
 
-    def _declare(self, method: str, path: str, status: int, role: Role | None = None) -> Callable[[Declared], Declared]:
+    def _declare(
+        self, method: str, path: str, status: int, role: Role | None = None, *, takes: str = "", gives: str = JSON
+    ) -> Callable[[Declared], Declared]:
         least = self._changes if role is None else role
 
         def declared(endpoint: Declared) -> Declared:
-            self.operations.append(Operation(method, self._prefix + path, endpoint, status, self._tags, least))
+            made = Operation(method, self._prefix + path, endpoint, status, self._tags, least, takes, gives)
+            self.operations.append(made)
             return endpoint
 
         return declared

@@ -27,6 +27,7 @@ from safekit_py.model.config import Cluster, ModuleConfig
 from safekit_py.model.event import Event
 from safekit_py.model.paths import Paths
 from safekit_py.model.state import Severity
+from safekit_py.model.text import set_in
 from safekit_py.runtime import configcheck, identity, journal, plugins
 from safekit_py.runtime.clusterkeys import ClusterKeys
 from safekit_py.runtime.configurations import Configurations
@@ -461,7 +462,8 @@ class Agent:
         """Tell the agent's log and the plugins of an event."""
         level = logging.ERROR if event.severity in (Severity.ERROR, Severity.CRITICAL) else logging.INFO
         if not self._journal(event):
-            log.log(level, "%s %s %s: %s", event.severity.value, event.module, event.source, event.message)
+            text = set_in(f"{event.source}: {event.message}")
+            log.log(level, "%s %s %s", event.severity.value, event.module, text)
         self.manager.event(event)
         for each in tuple(self.listeners):
             each(event)

@@ -25,7 +25,9 @@ class Target:
         self.env = {**os.environ, "SAFEKIT_ROOT": str(root), "PYTHONPATH": str(REPOSITORY), "SAFEKIT_HEALTH": "off"}
         self.env["TMPDIR"] = str(self.temporary)
         command = [sys.executable, "-m", "safekit_py", "agent"]
-        self.agent = subprocess.Popen(command, env=self.env, stderr=subprocess.DEVNULL)
+        self.log = self.temporary / "agent.log"
+        with self.log.open("wb") as log:
+            self.agent = subprocess.Popen(command, env=self.env, stderr=log)
         end = time.monotonic() + 30
         while self.cli("status").returncode:
             assert time.monotonic() < end, "the agent does not answer"
@@ -58,7 +60,8 @@ class Target:
         """Every file of the server and its size, but for logs that grow by themselves."""
         found = {}
         for path in sorted(self.root.rglob("*")):
-            if path.is_file() and path.suffix not in (".db", ".db-wal", ".db-shm") and "run" not in path.parts:
+            grows = path.suffix in (".db", ".db-wal", ".db-shm") or path == self.log
+            if path.is_file() and not grows and "run" not in path.parts:
                 found[str(path.relative_to(self.root))] = path.stat().st_size
         return found
 

@@ -137,3 +137,22 @@ def test_values_reach_a_script_as_they_are(cleaned, tmp_path):
         cleaned.cli(*words)
     assert value in cleaned.cli("log", "app", "--json").stdout.encode().decode("unicode_escape")
     assert not mark.exists()
+
+
+def test_what_a_caller_writes_acts_on_no_terminal_and_forges_no_line(cleaned, tmp_path):
+    evil = "one\n2026-01-01 00:00:00,000 E app heart: forged\x1b[2J\x1b]0;title\x07 [/red] [bold]"
+    cleaned.installed(tmp_path)
+    for words in (
+        ["printe", evil, "-m", "app"],
+        ["restart", "app", "-i", evil, "--wait"],
+        ["incloop", "app", "-i", evil],
+    ):
+        cleaned.cli(*words)
+    for words in (["log", "app"], ["cmdlog"], ["status", "app", "-v"], ["events", "app"]):
+        done = cleaned.cli(*words)
+        assert "\x1b" not in done.stdout + done.stderr, words
+        assert "Traceback" not in done.stderr, words
+    lines = cleaned.cli("log", "app").stdout.splitlines()
+    assert any("forged␛[2J" in each for each in lines)
+    assert not [each for each in (*lines, *cleaned.log.read_text().splitlines()) if each.startswith("2026-01-01")]
+    assert "[bold]" in cleaned.cli("cmdlog").stdout

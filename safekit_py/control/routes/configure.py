@@ -30,7 +30,7 @@ def router(agent: Agent) -> Routes:
     """The routes for this agent."""
     routes = Routes(prefix="/api/v1", tags=["configure"], changes=Role.ADMIN)
 
-    @routes.put("/modules/{name}", status_code=201)
+    @routes.put("/modules/{name}", status_code=201, takes="application/zip")
     async def install(
         name: str,
         request: Request,
@@ -67,7 +67,7 @@ def router(agent: Agent) -> Routes:
         await agent.installation.uninstall(name)
         return schemas.Done(done=True)
 
-    @routes.put("/cluster/config")
+    @routes.put("/cluster/config", takes="application/xml")
     async def configure(
         request: Request, node: str | None = None, check: bool = False, expect: str = ""
     ) -> schemas.Done:

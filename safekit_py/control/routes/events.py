@@ -50,7 +50,7 @@ def router(agent: Agent) -> Routes:
             agent.listeners.discard(listener)
             open_now.discard(mark)
 
-    @routes.get("/events")
+    @routes.get("/events", gives="text/event-stream")
     async def events() -> Response:
         """What happens from now on, as text/event-stream: ``hello`` at once, then ``log`` for each event."""
         if len(open_now) >= MOST:

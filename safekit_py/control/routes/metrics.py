@@ -14,7 +14,7 @@ def router(agent: Agent) -> Routes:
     """The route for this agent."""
     routes = Routes(prefix="/api/v1", tags=["monitor"], changes=Role.CONTROL)
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", gives="text/plain")
     async def metrics() -> Response:
         """States, resources, plugins and what plugins count, for Prometheus."""
         # Loaded at the first look: an agent that nobody monitors does not pay for it.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from safekit_py.control import notifications, schemas
 from safekit_py.control.access import Role
 from safekit_py.control.routing import Query, Routes, said
-from safekit_py.errors import ConfigError, Problem, SafekitError
+from safekit_py.errors import ConfigError, NotFoundError, Problem, SafekitError
 from safekit_py.notices import unsent
 from safekit_py.runtime.agent import Agent
 from safekit_py.runtime.files import write_atomically
@@ -92,8 +92,9 @@ def router(agent: Agent) -> Routes:
     async def test(name: str) -> schemas.Done:
         """Send one notice to a target now, past its queue; refused when it is not taken."""
         found = await notifications.ask(agent, "test", name)
-        if found["problems"]:
-            raise SafekitError(tuple(Problem.from_dict(each) for each in found["problems"]))
+        if problems := tuple(Problem.from_dict(each) for each in found["problems"]):
+            missing = problems[0].code in ("notify.none", "notify.unknown-target")
+            raise (NotFoundError if missing else SafekitError)(problems)
         return schemas.Done(done=True)
 
     @routes.get("/unsent")
