@@ -109,7 +109,7 @@ class Web:
         elif path == "/login" and method == "POST":
             await (await self._login(receive, heads, address))(scope, receive, send)
         elif path in ("/", "/ui") or path.startswith("/ui/"):
-            await (await self._console(scope, method, path, heads))(scope, receive, send)
+            await (await self._console(scope, receive, method, path, heads))(scope, receive, send)
         elif path == "/join" and method == "GET":
             answer = Response(self._joining.authority(), media_type="application/x-pem-file")
             await answer(scope, receive, send)
@@ -130,9 +130,13 @@ class Web:
             problem = Problem("request.unknown", "nothing is at this path", "GET /openapi.json tells what there is")
             await document(SafekitError(problem), 404)(scope, receive, send)
 
-    async def _console(self, scope: Any, method: str, path: str, heads: Headers) -> Response:
+    async def _console(self, scope: Any, receive: Any, method: str, path: str, heads: Headers) -> Response:
         """A page; who has no session is sent to log in, and a part of a page or a stream says 401 instead."""
         request = Request(scope)
+        if method == "POST" and path.startswith("/ui/do/"):
+            who = self._caller(scope, heads, (scope.get("client") or ("unknown",))[0])
+            body = b"".join([piece async for piece in pieces(receive, heads, LARGEST)])
+            return await self._pages.act(request, who, body)
         if method not in ("GET", "HEAD"):
             problem = Problem("request.unknown", "pages are only read", "")
             return document(SafekitError(problem), 405)

@@ -27,7 +27,7 @@ def farm(tmp_path_factory):
         for host in SERVERS:
             wait_for(lambda host=host: farm.cli(host, "status", check=False).returncode == 0)
             wait_for((lab.root(host) / "run/safekit/web.sock").exists)
-        for user, role in (("alice", "control"), ("eve", "monitor")):
+        for user, role in (("alice", "control"), ("eve", "monitor"), ("root", "admin")):
             for host in SERVERS:
                 done = lab.run(
                     host,
@@ -165,14 +165,6 @@ def test_the_past_is_shown_and_a_snapshot_is_taken_of_another_server(farm, page)
     shot(page, "history")
     page.goto("/ui/module/apache")
     assert page.get_by_text("Snapshot for support").count() == 0, "alice may control, and not take what is configured"
-    done = farm.lab.run(
-        "server1",
-        ["safekit-py", "user", "add", "root", "--role", "admin", "--password-file", "-"],
-        input=PASSWORD + "\n",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(re.compile(r"/ui/login$"))
     log_in(page, "root", path="/ui/module/apache")
@@ -182,6 +174,53 @@ def test_the_past_is_shown_and_a_snapshot_is_taken_of_another_server(farm, page)
     names = zipfile.ZipFile(download.value.path()).namelist()
     assert "cluster/cluster.xml" in names
     assert not any("key" in name for name in names)
+
+
+def test_from_the_wizard_to_a_running_farm(farm, page):
+    """What is wrong is shown at its line on the way; nothing is installed before all servers accept it."""
+    log_in(page, "root")
+    page.get_by_role("link", name="New module").click()
+    page.get_by_label("Module").select_option("apache")
+    page.get_by_label("Name").fill("shop")
+    xml = page.get_by_label("userconfig.xml")
+    expect(page.get_by_label("VIP")).to_be_visible()
+    page.get_by_label("VIP").fill("10.77.0.110")
+    page.get_by_label("PORT").fill("80800")
+    assert '<macro name="PORT" value="80800"/>' in xml.input_value()
+    page.get_by_role("button", name="Check on all servers").click()
+    wrong = page.locator("#found li.wrong").filter(has_text="server1, server2, server3")
+    expect(wrong.first).to_be_visible()
+    shot(page, "wizard")
+    jump = wrong.first.get_by_role("button")
+    number = int(jump.inner_text().split()[1])
+    jump.click()
+    begin = xml.evaluate("each => each.selectionStart")
+    assert xml.input_value()[:begin].count("\n") == number - 1
+    assert all("shop" not in farm.cli(host, "status").stdout for host in SERVERS)
+    page.get_by_label("PORT").fill("8080")
+    page.get_by_role("button", name="Install on all servers").click()
+    expect(page.get_by_text("Installed on all servers.")).to_be_visible(timeout=30_000)
+    page.get_by_role("link", name="To the module").click()
+    expect(page).to_have_url(re.compile(r"/ui/module/shop$"))
+    page.locator("p.all").get_by_role("button", name="Start", exact=True).click()
+    for server in SERVERS:
+        expect(page.get_by_role("article", name=server)).to_contain_text("UP Ready", timeout=40_000)
+    got, failed = farm.fetch(30, url="http://10.77.0.110:8080/server-name.txt")
+    assert (set(got), failed) == (set(SERVERS), 0)
+    farm.cli("server1", "-H", "*", "stop", "shop", "--wait")
+    farm.cli("server1", "-H", "*", "module", "uninstall", "shop")
+
+
+def test_the_wizard_refuses_a_file_that_is_no_module(farm, page, tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as made:
+        made.writestr("conf/userconfig.xml", '<safe><service mode="light"/></safe>')
+        made.writestr("../../etc/passwd", "x")
+    log_in(page, "root", path="/ui/new")
+    expect(page.get_by_label("VIP")).to_be_visible()
+    page.get_by_label("or a file").set_input_files(tmp_path / "evil.zip")
+    page.get_by_role("button", name="Install on all servers").click()
+    expect(page.locator("#found li.wrong").first).to_contain_text("etc/passwd")
+    assert all("evil" not in farm.cli(host, "status").stdout for host in SERVERS)
 
 
 def test_the_mosaic_shows_every_server_and_loses_one(farm, chromium):

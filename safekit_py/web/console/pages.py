@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from safekit_py import __version__
-from safekit_py.control.access import Caller, Role
-from safekit_py.errors import Problem, SafekitError
+from safekit_py.control.access import Caller, Role, demand
+from safekit_py.errors import AccessError, NotFoundError, Problem, SafekitError
 from safekit_py.runtime.clock import wall
-from safekit_py.web.console import texts, timeline
+from safekit_py.web.console import texts, timeline, wizard
 from safekit_py.web.console.cluster import Cluster, Server, stamp
 from safekit_py.web.console.words import actions, ago, colour, duration, meaning, size
 
@@ -90,6 +90,8 @@ class Pages:
             (re.compile(r"/ui/mirror/([^/]+)"), self.mirror),
             (re.compile(r"/ui/part/mirror/([^/]+)"), self.mirror_part),
             (re.compile(r"/ui/history/([^/]+)"), self.history),
+            (re.compile(r"/ui/new"), self.new),
+            (re.compile(r"/ui/data/shipped"), self.shipped),
             (re.compile(r"/ui/commands"), self.commands),
             (re.compile(r"/ui/events"), self.events),
         )
@@ -134,7 +136,8 @@ class Pages:
                 try:
                     return await handler(visit)
                 except SafekitError as error:
-                    return self._page(visit, "problem.html", 502, problems=error.problems)
+                    status = 403 if isinstance(error, AccessError) else 404 if isinstance(error, NotFoundError) else 502
+                    return self._page(visit, "problem.html", status, problems=error.problems)
         visit = Visit(request, who, csrf, ())
         problem = Problem("request.unknown", visit.text("There is no such page."), "/ui/")
         return self._page(visit, "problem.html", 404, problems=(problem,))
@@ -283,6 +286,24 @@ class Pages:
             visit, "history.html", **found, rows=rows, changes=changes[:LINES], hours=HOURS, chosen=f"{length / 3600:g}"
         )
 
+    async def new(self, visit: Visit) -> Response:
+        """The way to a new module: choose one, fill in its values, check it on all servers, install it there."""
+        demand(visit.who, Role.ADMIN)
+        return self._page(visit, "new.html", nodes=await self._cluster.nodes())
+
+    async def shipped(self, visit: Visit) -> Response:
+        """The modules that ship, each with its userconfig.xml."""
+        demand(visit.who, Role.ADMIN)
+        found = await asyncio.to_thread(wizard.shipped)
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    async def act(self, request: Request, who: Caller, body: bytes) -> Response:
+        """What a page has this server make, and changes nothing: a module's archive with another userconfig.xml."""
+        demand(who, Role.ADMIN)
+        if request.url.path != "/ui/do/archive":
+            raise NotFoundError(Problem("request.unknown", "nothing is at this path", "/ui/"))
+        return Response(await asyncio.to_thread(wizard.archive, body), media_type="application/zip")
+
     async def commands(self, visit: Visit) -> Response:
         """Who did what: the command logs of all servers."""
 
@@ -314,4 +335,4 @@ def _mode(servers: list[Server], name: str) -> str:
 
 def _known(servers: list[Server], name: str) -> None:
     if not NAME.fullmatch(name) or not any(name in server.modules for server in servers):
-        raise SafekitError(Problem("module.not-installed", f"no server that answers has a module {name[:64]}", "/ui/"))
+        raise NotFoundError(Problem("module.not-installed", f"no server that answers has a module {name[:64]}", "/ui/"))

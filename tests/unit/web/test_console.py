@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from safekit_py.control.access import Caller, Role
 from safekit_py.errors import Problem, SafekitError
-from safekit_py.web.console import pages, texts, timeline, words
+from safekit_py.web.console import pages, texts, timeline, wizard, words
 from safekit_py.web.console.cluster import Server
 from safekit_py.web.console.pages import Pages
 
@@ -143,6 +143,7 @@ PATHS = [
     "/ui/part/mirror/db",
     "/ui/commands",
     "/ui/history/web",
+    "/ui/new",
 ]
 
 
@@ -175,6 +176,20 @@ def test_what_interrupts_service_is_asked_back():
     assert {"start", "stop", "restart"} <= set(buttons)
     for whole in re.findall(r"<button[^>]*data-act[^>]*>", text):
         assert ("data-ask" in whole) == ('data-act="start"' not in whole), whole
+
+
+@pytest.mark.parametrize("path", ["/ui/new", "/ui/data/shipped"])
+def test_only_an_administrator_makes_modules(path):
+    assert page(path, Role.CONTROL).status_code == 403
+    assert page(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"module": 1, "xml": ""}', b'{"module": "../x", "xml": ""}', b"[" * 10_000]
+)
+def test_a_strange_wish_for_an_archive_is_refused(body):
+    with pytest.raises(SafekitError):
+        wizard.archive(body)
 
 
 @pytest.mark.parametrize("path", ["/ui/module/nothing", "/ui/farm/%3Cb%3E", "/ui/other"])
