@@ -2,7 +2,8 @@
 # make test: all tests. Both prepare what they need first (as root, on Debian 12).
 #   JOBS=1           one test after the other; tests mostly wait, so more run at a time than there are processors
 #   SAFEKIT_EXAMPLES=5   property tests try five times as many examples (from the environment)
-# make deb: the Debian package, in dist/. make test-deb: tests it in a fresh Debian; takes minutes and the network. make lock: its libraries anew, at their present versions (docs/install.md).
+# make deb: the Debian package, in dist/. make test-deb: tests it in a fresh Debian; takes minutes and the network.
+# make lock: the package's libraries, after a change of pyproject.toml; with UPGRADE=--upgrade at their present versions.
 # make filter: builds the filter that ships anew; after each change of plugins/farm/filter.c or filter.h.
 
 BIN := .venv/bin
@@ -47,7 +48,7 @@ test-deb: setup
 
 lock: setup
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	@$(BIN)/uv pip compile -q $(UPGRADE) --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform linux pyproject.toml -o deploy/debian/requirements.lock
 
 bench: setup bench-tools

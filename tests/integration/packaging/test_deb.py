@@ -1,20 +1,19 @@
 """The Debian package, in a fresh Debian: installed, run, upgraded under load, removed, purged (make test-deb; minutes).
 
-A base system is made by debootstrap, and the package installed there by apt, which takes what it depends on from
-Debian. Each server of a lab gets that system as its root, over an overlay, so that one installation serves all.
+Each server of a lab gets the system in which the package was installed as its root, over an overlay, so that one
+installation serves all. No systemd runs there; test_systemd.py has one.
 """
 
 import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from debian import CLEAN, FIND, beside, inside, run
 from support import VIP, Farm, kill, pids, wait_for
 
 from safekit_py import __version__
@@ -22,84 +21,16 @@ from safekit_py.lab import Lab
 
 pytestmark = [pytest.mark.deb, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[3]
-MIRROR, SUITE = "http://deb.debian.org/debian", "bookworm"
 PLAYBOOK = ROOT / "deploy/ansible/site.yml"
 SERVERS = ("server1", "server2")
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CLEAN = ["env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
 NEWER = "9.9.9"
-OTHERS = ["apache2-bin", "python3-apt"]  # what the module needs, and what ansible needs
-FIND = ["find", "/", "-xdev", "-name", "*safekit*"]
-REMEMBERED = ("/var/lib/dpkg/", "/var/cache/", "/var/log/", "/tmp/")  # by apt and dpkg, and what the test has put there
 
 
-def run(*command, check=True, **options):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done
-
-
-def inside(folder, *command, check=True):
-    """Run a program in a system, with this machine's network."""
-    return run(*CLEAN, "chroot", str(folder), *command, check=check)
-
-
-def traces(folder):
-    """Every path of the system that has to do with the package; what apt and dpkg remember of it left out."""
-    return beside(inside(folder, *FIND).stdout)
-
-
-def beside(found):
-    """The paths that ``FIND`` has found, without those."""
-    return [each for each in found.split() if not each.startswith(REMEMBERED)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    found = tmp_path_factory.mktemp("deb")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def package(folder):
-    """The package of this tree."""
-    run(str(ROOT / "deploy/debian/build"), str(folder), env={**os.environ, "PYTHON": sys.executable})
-    (found,) = folder.glob("*.deb")
-    return found
-
-
-@pytest.fixture(scope="module")
-def newer(folder, package):
-    """The same with a higher version."""
-    tree = folder / "newer"
-    run("dpkg-deb", "--raw-extract", str(package), str(tree))
-    for path in (
-        tree / "DEBIAN/control",
-        next(tree.glob("usr/lib/safekit-py/lib/*/site-packages/safekit_py/__init__.py")),
-    ):
-        path.write_text(path.read_text().replace(__version__, NEWER))
-    out = folder / f"newer_{NEWER}.deb"
-    run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(out))
-    return out
-
-
-@pytest.fixture(scope="module")
-def base(folder, package):
-    """A fresh system with the package and Apache, installed by apt."""
-    system = folder / "base"
-    run("debootstrap", "--variant=minbase", SUITE, str(system), MIRROR)
-    shutil.copy("/etc/resolv.conf", system / "etc/resolv.conf")
-    shutil.copy("/etc/hosts", system / "etc/hosts")
-    shutil.copy(package, system / "tmp/safekit.deb")
-    assert traces(system) == []
-    run("mount", "-t", "proc", "proc", str(system / "proc"))
-    try:
-        inside(system, "apt-get", "update", "-q")
-        inside(system, "apt-get", "install", "-yq", "--no-install-recommends", "/tmp/safekit.deb", *OTHERS)
-    finally:
-        run("umount", str(system / "proc"))
-    return system
+def bounds():
+    """What the unit lets the agent do, for setpriv."""
+    unit = (ROOT / "deploy/systemd/safekit-py.service").read_text()
+    allowed = " ".join(re.findall(r"^CapabilityBoundingSet=(.*)", unit, re.MULTILINE)).split()
+    return ["--inh-caps=-all", "--bounding-set=-all," + ",".join("+" + e.removeprefix("CAP_").lower() for e in allowed)]
 
 
 class Installed(Farm):
@@ -120,7 +51,7 @@ class Installed(Farm):
         for each in ("/proc", "/sys", "/dev", "/run", str(self._folder / "ansible")):
             self.on(host, "mkdir", "-p", f"{top}/root{each}")
             self.on(host, "mount", "--rbind", each, f"{top}/root{each}")
-        command = ["chroot", f"{top}/root", "/usr/bin/safekit-py", "agent"]
+        command = ["chroot", f"{top}/root", "setpriv", *bounds(), "/usr/bin/safekit-py", "agent"]
         log = (top / "agent.log").open("w")
         self._agents[host] = self.lab.popen(host, [*CLEAN, *command], stdout=log, stderr=log)
         wait_for(lambda: self.cli(host, "status", check=False).returncode == 0)
