@@ -12,7 +12,6 @@ import json
 import math
 import pwd
 import re
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, unquote
@@ -31,25 +30,17 @@ from safekit_py.web.console.cluster import Cluster
 from safekit_py.web.console.pages import Pages
 from safekit_py.web.identity import Identity, TooOftenError, UnknownError
 from safekit_py.web.joining import Joining
+from safekit_py.web.kept import STATE, Answers, Keeper, hardened
 from safekit_py.web.peers import Peers, UnreachableError
 from safekit_py.web.sessions import LIFE
 
 LARGEST = 1 << 20  # bytes of a body
 LARGEST_ARCHIVE = 1 << 30  # bytes of an uploaded module
 LARGEST_LOGIN = 4096
-FRESH = 0.25  # seconds in which a state that was read is told again: many who look cost the agent no more than one
-MOST_KEPT = 64  # answers
-STATE = re.compile(r"/api/v1/(status|cluster|modules/[^/]+)")  # what is read over and over
 ARCHIVE = re.compile(rb"/api/v1/modules/[^/?]+(\?.*)?", re.DOTALL)
 STALLED = 30.0  # seconds that a client may take for a piece of what it sends or is sent
 IN = ("content-type", "content-length", "accept")
 OUT = ("content-type", "content-length", "cache-control", "content-disposition", "retry-after", "allow")
-SAFE = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'self'",
-}
 OPEN = ("/health/", "/var/modules/")  # anybody may ask, as on the port of health answers
 PASSED = ("/api/v1/", "/openapi.json")
 NODES = re.compile(rb"/nodes/([^/?]+)((?:/api/v1/|/openapi\.json).*)", re.DOTALL)  # a call for another server
@@ -75,7 +66,7 @@ class Web:
         self._secure = secure
         self.identity = Identity(paths.access, "__Host-safekit" if secure else "safekit")
         transport = httpx.AsyncHTTPTransport(uds=str(paths.socket), limits=httpx.Limits(max_connections=None))
-        self._kept: dict[tuple[Role, bytes], tuple[float, list[dict[str, Any]]]] = {}
+        self._kept = Answers(secure=secure)
         timeout = httpx.Timeout(STALLED, read=None, pool=None)  # long commands end by their own limits
         self._agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout)
         self._peers = Peers(paths.tls, self._agent, port)
@@ -203,12 +194,11 @@ class Web:
     async def _pass_on(self, scope: Any, receive: Any, send: Any, who: Caller, name: str, path: bytes) -> None:
         """A call for one of the cluster's servers; for this one, it is a call like any other."""
         node = await self._peers.find(name)
+        here = scope | {"path": unquote(path.decode()), "raw_path": path}
         if node["this"]:
-            here = scope | {"path": unquote(path.decode()), "raw_path": path}
             await self._forward(here, receive, send, who)
         else:
-            target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-            await self._exchange(scope, receive, send, who, Headers(scope=scope), target, node)
+            await self._exchange(scope, receive, send, who, Headers(scope=scope), target_of(here), node)
 
     async def _login(self, receive: Any, heads: Headers, address: str) -> Response:
         # A form of another site cannot send this type: nobody is logged in without knowing it.
@@ -261,12 +251,10 @@ class Web:
 
     async def _forward(self, scope: Any, receive: Any, send: Any, who: Caller) -> None:
         method, heads = scope["method"], Headers(scope=scope)
-        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        kept = _Kept(send) if method == "GET" and STATE.fullmatch(scope["path"]) else None
-        key = (who.role, target)
+        target = target_of(scope)
+        kept = Keeper(send) if method == "GET" and STATE.fullmatch(scope["path"]) else None
         if kept is not None:
-            read, messages = self._kept.get(key, (-math.inf, []))
-            if time.monotonic() - read < FRESH:
+            if messages := self._kept.find(who.role, target):
                 for each in messages:
                     await send(dict(each))
                 return
@@ -277,10 +265,19 @@ class Web:
         finally:
             if kept is None and method not in ("GET", "HEAD"):
                 self._kept.clear()  # also of what was read while it went on
-        if kept is not None and kept.good():
-            while len(self._kept) >= MOST_KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = (time.monotonic(), kept.messages)
+        if kept is not None:
+            self._kept.keep(who.role, target, kept.messages)
+
+    def again(self, scope: Any) -> bytes:
+        """The bytes of the answer to a call for a state, while they are fresh; empty: answer it as any other.
+
+        Who calls, and whether they still may, is asked as always.
+        """
+        try:
+            who = self._caller(scope, Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+        except SafekitError:
+            return b""
+        return self._kept.whole(who.role, target_of(scope))
 
     async def _exchange(
         self,
@@ -348,22 +345,6 @@ class Web:
         await self._agent.aclose()
 
 
-class _Kept:
-    """Hands an answer on and keeps it, so that it can be told again."""
-
-    def __init__(self, send: Any) -> None:
-        self._send = send
-        self.messages: list[dict[str, Any]] = []
-
-    async def __call__(self, message: Any) -> None:
-        self.messages.append(dict(message))
-        await self._send(message)
-
-    def good(self) -> bool:
-        """Whether it is a whole one that says that all is well."""
-        return bool(self.messages) and self.messages[0]["status"] == 200 and not self.messages[-1].get("more_body")
-
-
 class _Sender:
     """Adds the heads that keep browsers safe, and gives up on a client that does not take its answer."""
 
@@ -378,16 +359,19 @@ class _Sender:
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
-            added = SAFE | ({"Strict-Transport-Security": "max-age=31536000"} if self._secure else {})
-            if not any(name == b"cache-control" for name, _ in message["headers"]):
-                added["Cache-Control"] = "no-store"
-            message["headers"] = [*message["headers"], *((n.lower().encode(), v.encode()) for n, v in added.items())]
+            message["headers"] = hardened(message["headers"], secure=self._secure)
         try:
             async with asyncio.timeout(STALLED):
                 await self._send(message)
         except TimeoutError:
             self.cut()
             raise StalledError(Problem("request.stalled", "the client does not take its answer", "")) from None
+
+
+def target_of(scope: Any) -> bytes:
+    """What a call is for: path and query as they came."""
+    path: bytes = scope["raw_path"]
+    return path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
 
 
 def check_length(heads: Headers, limit: int) -> None:

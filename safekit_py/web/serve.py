@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h11
 import psutil
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +29,7 @@ from safekit_py.errors import Problem, SystemProblem
 from safekit_py.model.paths import Paths
 from safekit_py.web import certificates
 from safekit_py.web.app import Web
+from safekit_py.web.kept import STATE
 
 PORT = 9453
 DEFAULT: Places = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - administrators call from anywhere; who, is asked
@@ -36,18 +38,26 @@ HEAD_LIMIT = 20.0  # seconds in which a connection must have sent a request's he
 LARGEST_HEAD = 32768  # bytes
 LOOK = 1.0  # seconds between two looks at the certificate
 NICE = 5  # the agent and the applications come first
+MOST_ASKED, LONGEST_ASKED = 4, 2048  # requests for a state that a connection remembers, bytes of each
+END = b"\r\n\r\n"  # of a request's head
+SPECIAL = (b"content-length", b"transfer-encoding", b"expect", b"upgrade")
 QUIET = logging.getLogger("safekit.web.http")  # what is wrong with a stranger's request is none of the log's matter
 QUIET.disabled = True
 
 
 class Protocol(H11Protocol):
-    """HTTP with a limit of connections, and an end for those that send no request."""
+    """HTTP with a limit of connections, and an end for those that send no request.
+
+    Who reads a state over and over sends the same bytes each time. Those that were parsed once on this connection are
+    not parsed again: the application says who calls, and has the answer's bytes as long as they are fresh.
+    """
 
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.logger = QUIET
+        self._asked: dict[bytes, Any] = {}  # by the bytes of a request for a state, what they mean
 
     def connection_made(self, transport: Any) -> None:
         """Take it, unless there are too many."""
@@ -66,9 +76,23 @@ class Protocol(H11Protocol):
         """What came on a connection that was not taken is not read; a request's head ends the wait for it."""
         if self._timer is None:
             return
+        rests = self._rests()
+        if rests and (scope := self._asked.get(data)) and (answer := self.config.app.again(scope)):  # type: ignore[union-attr]
+            self.transport.write(answer)
+            self.on_response_complete()
+            return
         super().data_received(data)
+        if rests and data not in self._asked and self.scope is not None and repeatable(data, self.scope):
+            while len(self._asked) >= MOST_ASKED:
+                del self._asked[next(iter(self._asked))]
+            self._asked[data] = self.scope
         if self.cycle is not None and not self.cycle.response_complete:
             self._timer.cancel()
+
+    def _rests(self) -> bool:
+        """Whether nothing is under way here, so that what comes next is the beginning of a request."""
+        idle = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        return idle and not self.flow.write_paused and not self.transport.is_closing()
 
     def on_response_complete(self) -> None:
         """The next request's head has its time again."""
@@ -82,6 +106,19 @@ class Protocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             super().connection_lost(exc)
+
+
+def repeatable(data: bytes, scope: Any) -> bool:
+    """Whether these bytes are all of one request for a state, and nothing in it asks for more than its answer."""
+    return (
+        len(data) <= LONGEST_ASKED
+        and data.endswith(END)
+        and data.count(END) == 1
+        and (scope["method"], scope["http_version"]) == ("GET", "1.1")
+        and STATE.fullmatch(scope["path"]) is not None
+        and all(value.lower() == b"keep-alive" for name, value in scope["headers"] if name == b"connection")
+        and not any(name in SPECIAL for name, _ in scope["headers"])
+    )
 
 
 def own_names() -> list[str]:

@@ -352,6 +352,52 @@ def test_a_change_is_seen_by_who_asks_after_it(server, tokens):
         refused(client.get("/api/v1/access/tokens"), 403, "access.role")
 
 
+def asked(connection, path, token):
+    """Status, heads and body; http.client sends the same bytes each time."""
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def test_a_call_that_is_repeated_gets_what_any_other_gets(server, tokens):
+    """The same bytes again on one connection are not parsed again; all else stays as it is."""
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=server.context(), timeout=20)
+    gone = server.cli("token", "create", "gone", "--role", "monitor").strip()
+    seen = [asked(connection, "/api/v1/cluster", gone) for _ in range(20)]
+    assert {status for status, _, _ in seen} == {200}
+    assert len({body for _, _, body in seen}) < 10  # most are told again
+    first, last = (
+        {name.lower(): value for name, value in each[1].items() if name.lower() != "date"}
+        for each in (seen[0], seen[-1])
+    )
+    assert first == last
+    with server.client(tokens["admin"]) as client:
+        assert client.put("/api/v1/cluster/lock", json={"reason": "repeated"}).status_code == 200
+        assert b"repeated" in asked(connection, "/api/v1/cluster", gone)[2]
+        assert client.delete("/api/v1/cluster/lock").status_code == 200
+    assert b"repeated" not in asked(connection, "/api/v1/cluster", gone)[2]
+    server.cli("token", "revoke", gone.split("_")[1])
+    assert asked(connection, "/api/v1/cluster", gone)[0] == 401
+    assert asked(connection, "/api/v1/cluster", tokens["monitor"])[0] == 200
+    connection.close()
+
+
+def test_calls_sent_at_once_are_answered_in_their_order(server, tokens):
+    with socket.create_connection(("127.0.0.1", server.port), 5) as raw:
+        made = server.context().wrap_socket(raw, server_hostname="127.0.0.1")
+        made.settimeout(20)
+        call = f"GET /api/v1/%s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {tokens['monitor']}\r\n\r\n"
+        status, cluster = (call % each for each in ("status", "cluster"))
+        for data in (status, status, cluster + status, status, status[:40], status[40:] + cluster):
+            made.sendall(data.encode())
+        got = b""
+        while got.count(b"HTTP/1.1 200") < 7 or not got.endswith(b"}"):
+            got += made.recv(65536)
+        kinds = ["s" if b'"modules"' in each else "c" for each in got.split(b"HTTP/1.1 200")[1:]]
+        assert "".join(kinds) == "sscsssc"
+        made.close()
+
+
 def test_damaged_accounts_let_nobody_in(server, tokens):
     path = server.root / "var/lib/safekit/access.json"
     good = path.read_bytes()
