@@ -105,6 +105,22 @@ class Done:
     done: bool = said("false: it goes on in the background")
     problems: list[ProblemItem] = said("warnings", [])
     module: ModuleItem | None = None
+    operation: str = said("by which it can be followed; empty: there is nothing to follow", "")
+
+
+@dataclass(kw_only=True, slots=True)
+class OperationItem:
+    """A long command of a module."""
+
+    ident: str
+    module: str
+    command: str
+    user: str = said("who gave it; local: a process of this server")
+    state: str = said("running, done, failed, or given up: another command took its place")
+    began: float = said("seconds since the epoch")
+    seconds: float = said("how long it took, or has been going on")
+    progress: str = said("what the module is at", "")
+    problems: list[ProblemItem] = said("why it failed", [])
 
 
 @dataclass(kw_only=True, slots=True)

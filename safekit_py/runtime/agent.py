@@ -35,6 +35,7 @@ from safekit_py.runtime.files import write_atomically
 from safekit_py.runtime.installation import Installation
 from safekit_py.runtime.membership import Membership
 from safekit_py.runtime.memory import boot_id
+from safekit_py.runtime.operations import Operations
 from safekit_py.runtime.runner import ModuleRunner, Verb
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Agent:
         self.notified: dict[str, Mapping[str, Any]] = {}  # what became of notifications, by target
         self._inherited: Mapping[str, Mapping[str, Any]] = {}  # modules that go on from an earlier process
         self.renew: Callable[[], Awaitable[int]] | None = None  # replaces this process; the id of the next one
+        self.operations = Operations()
         self.ending = False  # modules that stop now do so with the agent
         self._changing = asyncio.Lock()
         self._journal = journal.sink()

@@ -13,7 +13,10 @@ import uuid
 import pytest
 from support import Farm, wait_for
 
+from safekit_py.control.client import Client
+from safekit_py.errors import NotFoundError
 from safekit_py.lab import Lab
+from safekit_py.model.paths import Paths
 from safekit_py.web import certificates
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
@@ -68,6 +71,18 @@ def test_a_command_acts_on_each_and_the_log_says_who(farm):
     code, found = everywhere(farm, "server2", "stop", "light", "--wait")
     assert (code, list(found)) == (0, ["server2"])
     assert [farm.state(host, "light") for host in SERVERS] == ["UP Ready", "STOP NotReady", "UP Ready"]
+
+
+def test_a_long_command_is_followed(farm):
+    given = json.loads(farm.cli("server3", "stop", "light", "--json").stdout)["operation"]
+    agent = Client(Paths(farm.lab.root("server3")))
+    found = agent.call("GET", f"/operations/{given}", params={"wait": 20})
+    assert (found["module"], found["command"], found["state"], found["problems"]) == ("light", "stop", "done", [])
+    assert farm.state("server3", "light") == "STOP NotReady"
+    assert agent.call("GET", "/operations")[-1]["ident"] == given
+    with pytest.raises(NotFoundError):
+        agent.call("GET", "/operations/none-1")
+    farm.cli("server3", "start", "light", "--wait")
 
 
 def test_one_that_refuses_makes_the_exit_code_1(farm):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.requests import Request
+
 from safekit_py.control import schemas
 from safekit_py.control.access import Role
 from safekit_py.control.items import module_item
@@ -22,11 +24,17 @@ def router(agent: Agent) -> Routes:
 
     @routes.post("/modules/{name}/{verb}")
     async def command(
-        name: str, verb: str, wait: bool = False, identity: str | None = None, drain: float | None = None
+        name: str,
+        verb: str,
+        request: Request,
+        wait: bool = False,
+        identity: str | None = None,
+        drain: float | None = None,
     ) -> schemas.Done:
         """start, stop, restart, stopstart, forcestop or wait; with ``wait`` the answer comes when it is done.
 
         A stop with ``drain`` gives new clients to the other servers and waits that many seconds for the rest to leave.
+        /operations/{operation} of the answer tells how it goes on, and how it ended.
         """
         if verb not in COMMANDS:
             names = ", ".join(COMMANDS)
@@ -34,9 +42,11 @@ def router(agent: Agent) -> Routes:
         if drain is not None and verb != "stop":
             raise StateError(Problem("command.no-drain", f"{verb} waits for no clients", "only stop takes drain"))
         future = await agent.command(name, Verb[verb.upper()], identity, drain)
+        operation = agent.operations.begin(name, verb, request.state.caller.name or "local", future)
         if wait:
             await asyncio.shield(future)
-        return schemas.Done(done=future.done(), module=module_item(agent.runner(name)))
+        item = module_item(agent.runner(name))
+        return schemas.Done(done=future.done(), module=item, operation=operation.ident)
 
     @routes.post("/modules/{name}/traffic/{word}")
     async def traffic(name: str, word: str) -> schemas.Done:
