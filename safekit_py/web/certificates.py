@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from safekit_py.errors import ConfigError, Problem, SystemProblem
 from safekit_py.runtime.files import write_atomically
 
+INWARD = ".safekit.internal"
 NODES = "safekit servers"  # the organisation in certificates of servers
 CA_DAYS, DAYS = 3650, 397
 RENEW = 30  # days before the end of a certificate, from which on a new one is made
@@ -114,7 +115,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 def inward(node: str) -> str:
     """The name under which other servers ask a server for the cluster's certificate, not an administrator's own."""
-    return f"{node}.safekit.internal"
+    return f"{node}{INWARD}"
 
 
 def issue(folder: Path, node: str, names: Iterable[str], into: Path, *, days: float = DAYS) -> None:
@@ -135,7 +136,8 @@ def _issued(
     folder: Path, node: str, names: Iterable[str], key: ec.EllipticCurvePublicKey, days: float
 ) -> tuple[x509.Certificate, x509.Certificate]:
     signer, authority = _authority(folder)
-    known = dict.fromkeys((node, inward(node), *names))
+    # By its inward name a server is known to the others: nobody is given another's.
+    known = dict.fromkeys((node, inward(node), *(each for each in names if not each.lower().endswith(INWARD))))
     built = (
         _builder(_name(node, NODES), authority.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
