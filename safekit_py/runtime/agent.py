@@ -290,6 +290,8 @@ class Agent:
         made = [(name, await self._make(name, each)) for name, each in checked]
         remains = {} if before is None else await before.remains()
         await asyncio.gather(*(self._enter(name, runner, remains.get(name)) for name, runner in made))
+        if before is not None:
+            before.done()
 
     async def load(self, name: str) -> None:
         """(Re)build the runner of a module that does not run, from what was active."""
