@@ -126,7 +126,7 @@ class Web:
         request = Request(scope)
         if method == "POST" and path.startswith("/ui/do/"):
             who = self._caller(scope, heads, (scope.get("client") or ("unknown",))[0])
-            body = b"".join([piece async for piece in pieces(receive, heads, LARGEST)])
+            body = await whole(receive, heads, LARGEST)
             return await self._pages.act(request, who, body)
         if method not in ("GET", "HEAD"):
             problem = Problem("request.unknown", "pages are only read", "")
@@ -204,7 +204,7 @@ class Web:
         # A form of another site cannot send this type: nobody is logged in without knowing it.
         if heads.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ConfigError(Problem("request.bad-value", "a login is sent as application/json", ""))
-        body = b"".join([piece async for piece in pieces(receive, heads, LARGEST_LOGIN)])
+        body = await whole(receive, heads, LARGEST_LOGIN)
         try:
             given = json.loads(body)
             name, password = given["user"], given["password"]
@@ -223,7 +223,7 @@ class Web:
     async def _join(self, receive: Any, heads: Headers, address: str) -> Response:
         kind, _, presented = heads.get("authorization", "").partition(" ")
         token = self.identity.joining(presented.strip() if kind.lower() == "bearer" else "", address)
-        body = b"".join([piece async for piece in pieces(receive, heads, joining.LARGEST)])
+        body = await whole(receive, heads, joining.LARGEST)
         try:
             found = json.loads(body)
         except (ValueError, RecursionError):
@@ -406,6 +406,19 @@ async def pieces(receive: Any, heads: Headers, limit: int) -> AsyncIterator[byte
             yield message["body"]
         if not message.get("more_body"):
             return
+
+
+async def whole(receive: Any, heads: Headers, limit: int) -> bytes:
+    """A small body, all of it; nobody sends one for ever.
+
+    :raises TooLargeError: it is larger than the limit.
+    :raises StalledError: it did not come to its end in time.
+    """
+    try:
+        async with asyncio.timeout(STALLED):
+            return b"".join([piece async for piece in pieces(receive, heads, limit)])
+    except TimeoutError:
+        raise StalledError(Problem("request.stalled", "the body did not come to its end", "send it again")) from None
 
 
 def user_name(uid: int) -> str:

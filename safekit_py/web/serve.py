@@ -6,9 +6,11 @@ Flows through it: connections in, each with an end where it says nothing; its ce
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -34,6 +36,9 @@ from safekit_py.web.kept import STATE
 PORT = 9453
 DEFAULT: Places = (("0.0.0.0", PORT), ("::", PORT))  # noqa: S104 - administrators call from anywhere; who, is asked
 MOST = 256  # connections at a time
+MOST_EACH = 64  # of them from one address: nobody alone keeps all others out
+HANDSHAKE = 5.0  # seconds in which a connection must have agreed on TLS; until then it is none of those above
+MOST_FILES = 4096  # open files, where the system allows so many: connections before their handshake are files too
 HEAD_LIMIT = 20.0  # seconds in which a connection must have sent a request's head
 LARGEST_HEAD = 32768  # bytes
 LOOK = 1.0  # seconds between two looks at the certificate
@@ -43,6 +48,16 @@ END = b"\r\n\r\n"  # of a request's head
 SPECIAL = (b"content-length", b"transfer-encoding", b"expect", b"upgrade")
 QUIET = logging.getLogger("safekit.web.http")  # what is wrong with a stranger's request is none of the log's matter
 QUIET.disabled = True
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """The event loop; uvicorn cannot be told how long a handshake may take, and asyncio waits a minute."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> Any:
+        """A server, whose clients have little time to agree on TLS."""
+        if options.get("ssl") is not None:
+            options.setdefault("ssl_handshake_timeout", HANDSHAKE)
+        return await super().create_server(*arguments, **options)
 
 
 class Protocol(H11Protocol):
@@ -61,7 +76,9 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Take it, unless there are too many."""
-        if len(self.connections) >= MOST:
+        address = (transport.get_extra_info("peername") or ("",))[0]
+        each = sum((getattr(protocol, "client", None) or ("",))[0] == address for protocol in self.connections)
+        if len(self.connections) >= MOST or each >= MOST_EACH:
             transport.abort()
             return
         self._wait(transport)
@@ -234,4 +251,9 @@ def run(paths: Paths, places: Places, *, secure: bool, child: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    asyncio.run(_serve(paths, places, secure=secure, child=child))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        limit = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(_serve(paths, places, secure=secure, child=child))

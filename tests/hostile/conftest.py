@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,10 @@ class Target:
         self.temporary = root / "tmp"
         self.temporary.mkdir()
         self.env = {**os.environ, "SAFEKIT_ROOT": str(root), "PYTHONPATH": str(REPOSITORY), "SAFEKIT_HEALTH": "off"}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]  # of the API over the network, as soon as somebody can log in
+        self.env["SAFEKIT_WEB"] = f"127.0.0.1:{self.port}"
         self.env["TMPDIR"] = str(self.temporary)
         command = [sys.executable, "-m", "safekit_py", "agent"]
         self.log = self.temporary / "agent.log"
@@ -32,9 +37,11 @@ class Target:
         while self.cli("status").returncode:
             assert time.monotonic() < end, "the agent does not answer"
 
-    def cli(self, *words):
+    def cli(self, *words, text=None):
         command = [sys.executable, "-m", "safekit_py", *words]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=90, check=False, input=text
+        )
 
     def module(self, folder, greeting="hello", **scripts):
         """A module's folder with these scripts."""

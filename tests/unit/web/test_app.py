@@ -40,6 +40,15 @@ def test_a_body_that_does_not_come_is_refused():
         collect(never)
 
 
+def test_a_small_body_has_one_limit_of_time_for_all_its_pieces():
+    async def dripping():
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(StalledError):
+        asyncio.run(app.whole(dripping, HEADS, 10_000))
+
+
 def test_a_body_has_its_end_and_its_limit():
     def of(*parts):
         left = [{"type": "http.request", "body": p, "more_body": True} for p in parts]
