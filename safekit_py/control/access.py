@@ -57,6 +57,11 @@ class Caller:
     name: str = ""
     via: str = ""
 
+    @property
+    def known(self) -> str:
+        """The name, or ``local`` for a process of this server."""
+        return self.name or "local"
+
 
 def members() -> frozenset[int]:
     """The ids of the group whose members have the role Control; empty when there is no such group."""

@@ -78,6 +78,7 @@ class RoleDone:
     discards: str = said("the data that are given up by it, or would be; empty for none", "")
     data: dict[str, Any] = said(default={})
     module: ModuleItem
+    operation: str = said("by which it can be followed; empty: there is nothing to follow", "")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -110,7 +111,7 @@ class Done:
 
 @dataclass(kw_only=True, slots=True)
 class OperationItem:
-    """A long command of a module."""
+    """A long command."""
 
     ident: str
     module: str
@@ -120,6 +121,7 @@ class OperationItem:
     began: float = said("seconds since the epoch")
     seconds: float = said("how long it took, or has been going on")
     progress: str = said("what the module is at", "")
+    text: str = said("what came of it", "")
     problems: list[ProblemItem] = said("why it failed", [])
 
 
@@ -334,6 +336,7 @@ class ConfigurationDone:
     text: str
     problems: list[ProblemItem] = said("warnings", [])
     module: ModuleItem
+    operation: str = said("by which it can be followed")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from safekit_py import __version__
 from safekit_py.control.access import Caller, Role
 from safekit_py.errors import NotFoundError, Problem, SystemProblem
 from safekit_py.web import certificates
@@ -107,23 +108,26 @@ class Peers:
         return self._connected().build_request(method, url, headers=heads, content=content)
 
     async def seen(self) -> list[dict[str, Any]]:
-        """Every server, whether it answers now, and after how many milliseconds."""
+        """Every server, whether it answers now, of which version, and after how many milliseconds."""
 
         async def one(node: dict[str, Any]) -> dict[str, Any]:
             found = {key: node[key] for key in ("name", "addresses", "this")}
             if node["this"]:
-                return found | {"answers": True, "milliseconds": 0.0, "why": ""}
+                return found | {"answers": True, "version": __version__, "milliseconds": 0.0, "why": ""}
             began = time.monotonic()
             try:
                 async with asyncio.timeout(PROBE):
-                    answer = await self.send(node, self.request("GET", b"/api/v1/cluster", [], None))
+                    answer = await self.send(node, self.request("GET", b"/api/v1/process", [], None))
                     await answer.aread()
                     await answer.aclose()
             except (SystemProblem, httpx.HTTPError, TimeoutError) as error:
                 why = error.problems[0].message if isinstance(error, SystemProblem) else _reason(error)
-                return found | {"answers": False, "milliseconds": None, "why": why}
+                return found | {"answers": False, "version": "", "milliseconds": None, "why": why}
             took = round((time.monotonic() - began) * 1000, 1)
-            return found | {"answers": answer.status_code == 200, "milliseconds": took, "why": ""}
+            if answer.status_code != 200:
+                why = f"it answers {answer.status_code}"
+                return found | {"answers": False, "version": "", "milliseconds": took, "why": why}
+            return found | {"answers": True, "version": answer.json()["version"], "milliseconds": took, "why": ""}
 
         return list(await asyncio.gather(*map(one, await self.nodes())))
 

@@ -4,15 +4,18 @@ import fcntl
 import json
 import os
 import pty
+import socket
 import struct
 import subprocess
 import termios
 import time
 import uuid
+import zipfile
 
 import pytest
 from support import Farm, wait_for
 
+from safekit_py import __version__
 from safekit_py.control.client import Client
 from safekit_py.errors import NotFoundError
 from safekit_py.lab import Lab
@@ -220,9 +223,60 @@ def test_nobody_gets_a_role_of_another(farm):
     )
     assert done.returncode == 0, done.stderr
     nodes, status, stop, own, unknown, other = json.loads(done.stdout)
-    assert [(each["name"], each["answers"]) for each in nodes[1]] == [(host, True) for host in SERVERS]
+    found = [(each["name"], each["answers"], each["version"]) for each in nodes[1]]
+    assert found == [(host, True, __version__) for host in SERVERS]
     assert (status[0], stop[0], own[0], unknown[0], other[0]) == (200, 403, 200, 404, 404)
     assert stop[1]["problems"][0]["code"] == "access.role"
+
+
+def follow(farm, path):
+    """The documents of a stream of an operation at server2, read through server1, until it ends."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(30)
+    connection.connect(str(farm.lab.root("server1") / "run/safekit/web.sock"))
+    with connection, connection.makefile("rwb") as stream:
+        stream.write(f"GET /nodes/server2/api/v1{path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        stream.flush()
+        lines = [line.strip() for line in stream]
+    return [json.loads(line.removeprefix(b"data: ")) for line in lines if line.startswith(b"data: ")]
+
+
+def test_a_long_command_is_followed_from_another_server(farm, tmp_path):
+    (tmp_path / "slow/conf").mkdir(parents=True)
+    (tmp_path / "slow/bin").mkdir()
+    config = '<safe><service mode="light"><user nicestoptimeout="20" forcestoptimeout="20"/></service></safe>'
+    (tmp_path / "slow/conf/userconfig.xml").write_text(config)  # with scripts
+    for verb in ("start", "stop"):
+        (tmp_path / f"slow/bin/{verb}_both").write_text(f"#!/bin/sh\n[ {verb} = stop ] || sleep 1.5\n")
+    archive = tmp_path / "slow.safe"
+    with zipfile.ZipFile(archive, "w") as made:
+        for each in (path for path in (tmp_path / "slow").rglob("*") if path.is_file()):
+            made.write(each, each.relative_to(tmp_path / "slow"))
+    client = Client(Paths(farm.lab.root("server1")), "server2")
+
+    begun = client.call("PUT", "/modules/slow", params={"wait": False}, content=archive.read_bytes())
+    assert not begun["done"]
+    ended = client.call("GET", f"/operations/{begun['operation']}", params={"wait": 30})
+    assert (ended["command"], ended["state"], ended["problems"]) == ("module install", "done", [])
+    assert farm.state("server2", "slow") == "STOP NotReady"
+
+    begun = client.call("POST", "/modules/slow/start")
+    assert not begun["done"]
+    seen = follow(farm, f"/operations/{begun['operation']}/events")
+    assert (seen[0]["state"], seen[-1]["state"]) == ("running", "done")
+    assert any("Transient" in each["progress"] for each in seen)
+    assert 1.5 <= seen[-1]["seconds"] < 10
+    assert farm.state("server2", "slow") == "UP Ready"
+
+    begun = client.call("PUT", "/configurations/none", params={"wait": False})
+    ended = client.call("GET", f"/operations/{begun['operation']}", params={"wait": 10})
+    assert (ended["state"], ended["problems"][0]["code"]) == ("failed", "module.not-installed")
+    listed = [(each["command"], each["module"], each["state"]) for each in client.call("GET", "/operations")]
+    assert listed[-3:] == [("module install", "slow", "done"), ("start", "slow", "done"), ("config", "none", "failed")]
+    with pytest.raises(NotFoundError, match=r"operation\.unknown"):
+        client.call("GET", "/operations/never")
+    stopped = client.call("POST", "/modules/slow/stop", params={"wait": True})
+    assert client.call("GET", f"/operations/{stopped['operation']}")["state"] == "done"
 
 
 def test_watching_tells_each_change_within_a_second(farm):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+
 from safekit_py.control import schemas
 from safekit_py.control.access import Role
 from safekit_py.control.items import broken_item, items, module_item
@@ -15,10 +21,22 @@ def router(agent: Agent) -> Routes:
     routes = Routes(prefix="/api/v1/configurations", tags=["configure"], changes=Role.ADMIN)
 
     def shown(name: str) -> schemas.ModuleItem:
-        return module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
+        return (
+            module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken.get(name, ()))
+        )
 
-    def done(name: str, outcome: Outcome) -> schemas.ConfigurationDone:
-        return schemas.ConfigurationDone(text=outcome.text, problems=items(outcome.problems), module=shown(name))
+    async def done(
+        request: Request, command: str, name: str, work: Callable[[], Coroutine[Any, Any, Outcome]], *, wait: bool
+    ) -> schemas.ConfigurationDone:
+        """The answer when it is done, or with ``wait=False`` at once."""
+        operation = agent.operations.carry_out(name, command, request.state.caller.known, work)
+        outcome = await operation.result() if wait else Outcome("begun")
+        return schemas.ConfigurationDone(
+            text=outcome.text,
+            problems=items(outcome.problems),
+            module=shown(name),
+            operation=operation.ident,
+        )
 
     @routes.get("")
     async def available() -> list[schemas.AvailableItem]:
@@ -29,14 +47,19 @@ def router(agent: Agent) -> Routes:
         ]
 
     @routes.put("/{name}")
-    async def configure(name: str, apply: bool = False) -> schemas.ConfigurationDone:
-        """Make the edited configuration the active one; ``apply`` stops and starts a running module where needed."""
-        return done(name, await agent.configurations.configure(name, apply=apply))
+    async def configure(
+        name: str, request: Request, apply: bool = False, wait: bool = True
+    ) -> schemas.ConfigurationDone:
+        """Make the edited configuration the active one; ``apply`` stops and starts a running module where needed.
+
+        With ``wait=false`` the answer comes at once, and ``operation`` follows the command.
+        """
+        return await done(request, "config", name, lambda: agent.configurations.configure(name, apply=apply), wait=wait)
 
     @routes.post("/{name}/update")
-    async def update(name: str) -> schemas.ConfigurationDone:
-        """Take now what a running module can take."""
-        return done(name, await agent.configurations.update(name))
+    async def update(name: str, request: Request, wait: bool = True) -> schemas.ConfigurationDone:
+        """Take now what a running module can take; ``wait`` as above."""
+        return await done(request, "update", name, lambda: agent.configurations.update(name), wait=wait)
 
     @routes.get("/{name}")
     async def information(name: str) -> schemas.ConfigurationDocument:
@@ -64,9 +87,12 @@ def router(agent: Agent) -> Routes:
         return schemas.FilesDocument(signature=signature, files=found)
 
     @routes.post("/{name}/versions/{number}")
-    async def restore(name: str, number: int, apply: bool = False) -> schemas.ConfigurationDone:
-        """Put the module's files back as they were, and make their configuration active."""
-        return done(name, await agent.installation.restore(name, number, apply=apply))
+    async def restore(
+        name: str, number: int, request: Request, apply: bool = False, wait: bool = True
+    ) -> schemas.ConfigurationDone:
+        """Put the module's files back as they were, and make their configuration active; ``wait`` as above."""
+        back = partial(agent.installation.restore, name, number, apply=apply)
+        return await done(request, "config restore", name, back, wait=wait)
 
     @routes.delete("/{name}")
     async def deconfigure(name: str) -> schemas.Done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,20 @@ def _macros(values: list[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+async def _take(request: Request, archive: Path) -> None:
+    """The body into a new file.
+
+    :raises ConfigError: it is too large.
+    """
+    with archive.open("xb") as stream:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_ARCHIVE:
+                raise ConfigError(Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB"))
+            stream.write(chunk)
+
+
 def router(agent: Agent) -> Routes:
     """The routes for this agent."""
     routes = Routes(prefix="/api/v1", tags=["configure"], changes=Role.ADMIN)
@@ -38,28 +53,32 @@ def router(agent: Agent) -> Routes:
         number: Annotated[int | None, Query(ge=0, lt=1024)] = None,
         apply: bool = False,
         check: bool = False,
+        wait: bool = True,
     ) -> schemas.Done:
         """Install a module from the archive in the body (application/zip); with ``apply`` also while it runs.
 
-        With ``check`` nothing changes, and the answer is what it would be.
+        With ``check`` nothing changes, and the answer is what it would be. With ``wait=false`` the answer comes when
+        the archive is here, and ``operation`` follows the rest.
         """
         macros = _macros(values)
-        with tempfile.TemporaryDirectory(prefix="safekit-") as folder:
-            archive = Path(folder) / "module.zip"
-            with archive.open("xb") as stream:
-                size = 0
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > MAX_ARCHIVE:
-                        raise ConfigError(
-                            Problem("archive.too-large", f"the archive is larger than {MAX_ARCHIVE >> 20} MiB")
-                        )
-                    stream.write(chunk)
-            problems = await agent.installation.install(archive, name, macros, number, apply=apply, check=check)
-        if check:
-            return schemas.Done(done=False, problems=items(problems))
+        with contextlib.ExitStack() as stack:
+            archive = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safekit-"))) / "module.zip"
+            await _take(request, archive)
+            if check:
+                problems = await agent.installation.install(archive, name, macros, number, apply=apply, check=True)
+                return schemas.Done(done=False, problems=items(problems))
+
+            async def carry_out() -> tuple[Problem, ...]:
+                with kept:  # the archive is needed to the end, and no longer
+                    return await agent.installation.install(archive, name, macros, number, apply=apply, check=False)
+
+            operation = agent.operations.carry_out(name, "module install", request.state.caller.known, carry_out)
+            kept = stack.pop_all()
+        if not wait:
+            return schemas.Done(done=False, operation=operation.ident)
+        problems = await operation.result()
         shown = module_item(agent.runners[name]) if name in agent.runners else broken_item(name, agent.broken[name])
-        return schemas.Done(done=True, problems=items(problems), module=shown)
+        return schemas.Done(done=True, problems=items(problems), module=shown, operation=operation.ident)
 
     @routes.delete("/modules/{name}")
     async def uninstall(name: str) -> schemas.Done:

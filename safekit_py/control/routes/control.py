@@ -42,7 +42,7 @@ def router(agent: Agent) -> Routes:
         if drain is not None and verb != "stop":
             raise StateError(Problem("command.no-drain", f"{verb} waits for no clients", "only stop takes drain"))
         future = await agent.command(name, Verb[verb.upper()], identity, drain)
-        operation = agent.operations.begin(name, verb, request.state.caller.name or "local", future)
+        operation = agent.operations.begin(name, verb, request.state.caller.known, future)
         if wait:
             await asyncio.shield(future)
         item = module_item(agent.runner(name))
