@@ -49,7 +49,7 @@ def router(agent: Agent) -> Routes:
             threads=[thread_lines(number, frame) for number, frame in sys._current_frames().items()],
         )
 
-    @routes.get("/snapshot", role=Role.ADMIN)
+    @routes.get("/snapshot", role=Role.ADMIN, gives="application/zip")
     async def snapshot(module: str = "") -> Response:
         """What support needs, as a zip file; no key and no password is in it. With ``module`` about that one only."""
         if module:
