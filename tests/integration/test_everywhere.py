@@ -277,6 +277,7 @@ def test_a_long_command_is_followed_from_another_server(farm, tmp_path):
         client.call("GET", "/operations/never")
     stopped = client.call("POST", "/modules/slow/stop", params={"wait": True})
     assert client.call("GET", f"/operations/{stopped['operation']}")["state"] == "done"
+    client.call("DELETE", "/modules/slow")  # the tests after this one expect a single module
 
 
 def test_watching_tells_each_change_within_a_second(farm):
