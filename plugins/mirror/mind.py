@@ -104,6 +104,13 @@ class Mind:
         decided = module.decided is not None and module.decided.goal in SERVES
         return module.state not in SERVES and (decided or not module.leaving)
 
+    @property
+    def _alone_unsaid(self) -> bool:
+        """Whether the data are served alone, and another command, as a restart, kept the state from saying so."""
+        module = self._module
+        decided = module.decided is not None and module.decided.goal is State.ALONE
+        return module.state is State.PRIM and decided and not module.frozen and not module.connected
+
     async def _elect(self, election: asyncio.Future[State]) -> None:
         module = self._module
         decision = await self.decide(roles.elect)
@@ -139,6 +146,8 @@ class Mind:
         if decision.goal is module.state:
             await self._lift()
             self._exchange()
+            if module.decided is not None and self._alone_unsaid:
+                module.context.change(State.ALONE, module.decided.reason)
             return
         await self._turn(decision)
 

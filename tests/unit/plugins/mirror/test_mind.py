@@ -118,6 +118,32 @@ def test_a_primary_that_gives_way_is_not_asked_again(fenced):
     assert asyncio.run(play()) == (["down", *(["release"] if fenced else []), State.WAIT], [])
 
 
+@pytest.mark.parametrize(
+    ("frozen", "connected", "goal", "asked"),
+    [
+        (
+            False,
+            False,
+            State.ALONE,
+            [State.ALONE],
+        ),  # it goes on alone, and a restart was under way when that was decided
+        (False, True, State.ALONE, []),  # the secondary is back already
+        (False, False, State.PRIM, []),
+    ],
+)
+def test_a_change_to_alone_that_another_command_kept_is_asked_for_again(frozen, connected, goal, asked):
+    """Else the state would go on saying that the other server has the same data."""
+
+    async def play():
+        module = Module(None)
+        module.fenced = False
+        module.frozen, module.connected, module.decided = frozen, connected, Decision(goal, "the secondary is lost")
+        await Mind(module)._think()
+        return [each for each in module.done if isinstance(each, State)]
+
+    assert asyncio.run(play()) == asked
+
+
 def test_a_server_that_wakes_knows_that_it_slept_before_its_lease_is_kept_again():
     """News of the volume may be looked at first: what is known of the other server is old then, not its silence."""
 
