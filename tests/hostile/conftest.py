@@ -30,7 +30,7 @@ class Target:
         self.env["SAFEKIT_WEB"] = f"127.0.0.1:{self.port}"
         self.env["TMPDIR"] = str(self.temporary)
         command = [sys.executable, "-m", "safekit_py", "agent"]
-        self.log = self.temporary / "agent.log"
+        self.log = root / "agent.log"
         with self.log.open("wb") as log:
             self.agent = subprocess.Popen(command, env=self.env, stderr=log)
         end = time.monotonic() + 30

@@ -13,7 +13,7 @@ import pytest
 
 from safekit_py.lab import Lab
 
-SECONDS = os.environ.get("SAFEKIT_FUZZ", "25")
+SECONDS = os.environ.get("SAFEKIT_FUZZ", "20")
 FUZZ = str(Path(__file__).with_name("fuzz.py"))
 URL = "https://10.77.0.11:9453"
 
