@@ -412,9 +412,12 @@ def ended(made):
 def test_who_does_not_go_on_is_cut_off(caller, slow):
     """The last test: what it looks at began with the first. Meanwhile others were served."""
     began, held = slow
-    left = held
-    while any(left.values()):
-        assert time.monotonic() - began < SLOW, {kind: len(each) for kind, each in left.items()}
+    left = dict(held)
+    while True:
+        late = time.monotonic() - began > SLOW
         left = {kind: [each for each in all_of if not ended(each)] for kind, all_of in left.items()}
+        if not any(left.values()):
+            return
+        assert not late, {kind: len(each) for kind, each in left.items()}
         assert _asked(caller)
         time.sleep(0.2)
