@@ -11,7 +11,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # apache2-bin and not apache2: the module brings its own configuration, and no service is started on this machine.
 # Of the others with a service there is no such package: their services are kept from starting, below.
-packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs xfsprogs postgresql mariadb-server firebird3.0-server prometheus snmp snmptrapd chromium fonts-dejavu-core podman runc busybox-static"
+packages="python3 python3-venv python3-bpfcc iproute2 nftables tcpdump util-linux apache2-bin procps iputils-ping nginx etcd-server e2fsprogs xfsprogs postgresql mariadb-server firebird3.0-server prometheus snmp snmpd snmptrapd chromium fonts-dejavu-core podman runc busybox-static"
 missing=""
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
@@ -35,7 +35,7 @@ if [ -n "$missing" ]; then
   say "installing$missing"
   # shellcheck disable=SC2086
   apt_install $missing
-  for service in etcd nginx postgresql mariadb firebird3.0 prometheus snmptrapd; do
+  for service in etcd nginx postgresql mariadb firebird3.0 prometheus snmpd snmptrapd; do
     case $missing in *"$service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || : ;; esac
   done
 fi

@@ -38,6 +38,7 @@ COMMANDS = {
     "lab": "lab",
     "notify": "notify",
     "plugins": "plugins",
+    "snmp": "snmp",
     "witness": "witness",
     **dict.fromkeys(("token", "user"), "access"),
     **dict.fromkeys(("web", "cert"), "web"),

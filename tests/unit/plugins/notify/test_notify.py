@@ -281,7 +281,8 @@ BASICS = {
     "SNMPv2-SMI": "internet OBJECT IDENTIFIER ::= { iso org(3) dod(6) 1 }\n"
     "private OBJECT IDENTIFIER ::= { internet 4 }\nenterprises OBJECT IDENTIFIER ::= { private 1 }",
     "SNMPv2-TC": 'DisplayString ::= TEXTUAL-CONVENTION\nSTATUS current\nDESCRIPTION "text"\n'
-    "SYNTAX OCTET STRING (SIZE (0..255))",
+    "SYNTAX OCTET STRING (SIZE (0..255))\n"
+    'TruthValue ::= TEXTUAL-CONVENTION\nSTATUS current\nDESCRIPTION "text"\nSYNTAX INTEGER { true(1), false(2) }',
     "SNMPv2-CONF": "",
 }
 
@@ -294,6 +295,8 @@ def test_the_mib_names_what_is_sent(tmp_path):
     command = ["snmptranslate", "-M", str(tmp_path), "-m", "SAFEKIT-PY-MIB", "-On"]
     names = {f"safekit{kind.capitalize()}": f"0.{number}" for kind, number in snmp.KINDS.items()}
     names |= {f"safekit{each.capitalize()}": f"1.{number}" for each, number in snmp.OBJECTS.items()}
+    names |= {"safekitAgentRunning": "3.1", "safekitServerName": "3.2", "safekitModuleState": "3.3.1.4"}
+    names |= {"safekitModuleStarts": "3.3.1.9", "safekitResourceValue": "3.4.1.3", "safekitServerHeard": "3.5.1.3"}
     for name, number in names.items():
         done = subprocess.run([*command, f"SAFEKIT-PY-MIB::{name}"], capture_output=True, text=True, check=False)
         assert done.stdout.strip() == f".{snmp.BASE}.{number}", done.stderr
