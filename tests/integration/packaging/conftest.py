@@ -16,6 +16,17 @@ NEWER = "9.9.9"
 OTHERS = ["apache2-bin", "python3-apt", "systemd-sysv"]  # what the module needs, what ansible needs, and who boots it
 
 
+def build(folder):
+    """Twice the same is built, also when somebody commits meanwhile."""
+    own = {"PYTHON": sys.executable, "SOURCE_DATE_EPOCH": "1750000000"}
+    run(str(ROOT / "deploy/debian/build"), str(folder), env={**os.environ, **own})
+
+
+@pytest.fixture(scope="session")
+def builder():
+    return build
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("deb")
@@ -26,7 +37,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def package(folder):
     """The package of this tree."""
-    run(str(ROOT / "deploy/debian/build"), str(folder), env={**os.environ, "PYTHON": sys.executable})
+    build(folder)
     (found,) = folder.glob("*.deb")
     return found
 

@@ -136,9 +136,9 @@ def test_it_is_installed_with_all_that_belongs_to_it(base):
     assert inside(base, "getent", "passwd", "safekit-witness").returncode == 0
 
 
-def test_the_same_tree_gives_the_same_package(package, folder):
+def test_the_same_tree_gives_the_same_package(package, folder, builder):
     again = folder / "again"
-    run(str(ROOT / "deploy/debian/build"), str(again), env={**os.environ, "PYTHON": sys.executable})
+    builder(again)
     assert (again / package.name).read_bytes() == package.read_bytes()
 
 

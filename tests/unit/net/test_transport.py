@@ -1,6 +1,7 @@
 """Real datagrams on loopback: groups that form and shrink, and everything hostile counted and without effect."""
 
 import collections
+import pickle
 import secrets
 import socket
 import time
@@ -70,20 +71,24 @@ class Servers:
         self.tap.setblocking(False)
         self.groups, self.logs = {}, {}
 
-    def start(self, me):
+    def start(self, me, left=None):
+        """:param left: by the one before, which ran in another process or thread."""
         log = Log()
         lan = LanAddresses("lan", self.hosts[me], self.port, {n: h for n, h in self.hosts.items() if n != me})
         group = GroupTransport(
             Settings(me, tuple(self.hosts), 1, self.pulse, slost=12, mlost=12),
             keys=Keys(KEY),
             group=GROUP,
-            boot=boot_id(),
+            boot=left.state.boot if left else boot_id(),
             lans=(lan,),
             callbacks=log.callbacks,
         )
         self.groups[me], self.logs[me] = group, log
+        if left is not None:
+            group.resume(left)
         self.threads[me].add(group)
-        self.threads[me].set_powers(group, (1,))
+        if left is None:
+            self.threads[me].set_powers(group, (1,))
 
     def stop(self, me):
         self.threads[me].remove(self.groups.pop(me))
@@ -519,3 +524,38 @@ def test_names_and_ipv6_addresses_are_resolved():
             group.close()
     with pytest.raises(OSError, match=r"."):
         make(LanAddresses("a", "no such host.invalid", port, {}))
+
+
+# --- one that goes on in another's place, as in another process -------------------------------------
+
+
+@pytest.mark.parametrize("me", [0, 1], ids=["coordinator", "member"])
+def test_another_goes_on_in_a_server_s_place_and_the_others_notice_nothing(servers, me):
+    others = [n for n in range(3) if n != me]
+    views = {n: len(servers.logs[n].installed) for n in others}
+    refused = {n: servers.rejected(n) for n in others}
+    left = servers.threads[me].hand_over(servers.groups[me])
+    servers.start(me, pickle.loads(pickle.dumps(left)))
+    until(lambda: len(servers.logs[me].leases) > 20)
+    assert {n: len(servers.logs[n].installed) for n in others} == views, "no view is new"
+    assert {n: servers.rejected(n) for n in others} == refused, "no counter twice, and no new boot"
+    assert servers.rejected(me) == collections.Counter()
+    assert servers.groups[me].snapshot()["alive"] == others
+    assert servers.groups[me].snapshot()["coordinator"] == 0
+
+
+def test_what_was_heard_before_is_not_believed_by_the_next_one(servers):
+    servers.heard()
+    time.sleep(4 * PULSE / 1e9)
+    recorded = [data for data in servers.heard() if wire.unseal(KEY, GROUP, data).sender == 0]
+    assert recorded
+    servers.start(1, servers.threads[1].hand_over(servers.groups[1]))
+    servers.refuses(1, recorded, "replayed")
+
+
+def test_a_thread_that_does_not_answer_hands_nothing_over(monkeypatch):
+    thread = PulseThread()
+    monkeypatch.setattr("safekit_py.net.transport.STOP_LIMIT", 0.05)
+    monkeypatch.setattr(thread, "order", lambda _: None)
+    with pytest.raises(RuntimeError, match="does not answer"):
+        thread.hand_over(None)
