@@ -21,6 +21,7 @@ from safekit_py.cli import tables
 from safekit_py.cli.common import Session
 from safekit_py.core import meaning as meanings
 from safekit_py.errors import SafekitError
+from safekit_py.model.text import set_in
 from safekit_py.runtime.clock import wall
 
 if TYPE_CHECKING:
@@ -208,8 +209,10 @@ def _clock() -> str:
 def _live(looker: Looker, module: str | None) -> None:
     from rich.live import Live  # noqa: PLC0415 - loaded only where needed
 
+    from safekit_py.cli.screen import Screen  # noqa: PLC0415 - loaded only where needed
+
     looker.look(REFRESH)
-    with _keys() as quits, Live(screen=True, auto_refresh=False) as live:
+    with _keys() as quits, Live(console=Screen(), screen=True, auto_refresh=False) as live:
         while True:
             live.update(view(list(looker.seen.values()), time.monotonic(), _clock(), module), refresh=True)
             if quits(REFRESH):
@@ -223,5 +226,5 @@ def _lines(looker: Looker, module: str | None) -> None:
         looker.look(REFRESH)
         for line in changes(before, list(looker.seen.values()), time.monotonic()):
             if module is None or line.split()[1:2] in ([module], []):
-                click.echo(f"{_clock()} {line}")
+                click.echo(f"{_clock()} {set_in(line)}")
         time.sleep(REFRESH)

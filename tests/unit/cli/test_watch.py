@@ -2,8 +2,7 @@
 
 import io
 
-from rich.console import Console
-
+from safekit_py.cli.screen import Screen
 from safekit_py.cli.watch import PATIENCE, Seen, changes, view
 
 
@@ -14,7 +13,7 @@ def module(name, state="UP", readiness="Ready", **changed):
 
 
 def shown(seen, width=80, name=None, now=100.0):
-    console = Console(width=width, height=50, record=True, file=io.StringIO())
+    console = Screen(width=width, height=50, record=True, file=io.StringIO())
     console.print(view(seen, now, "12:00:00", name))
     return console.export_text().splitlines()
 
@@ -53,3 +52,9 @@ def test_each_change_is_one_line():
     assert list(changes(before, seen, 100.0)) == ["server1 apache WAIT NotReady: tcp.x is down"]
     assert list(changes(before, seen, 100.0 + PATIENCE)) == ["server1 does not answer"]
     assert list(changes(before, [Seen("server1", seen[0].modules, 110.0)], 110.0)) == ["server1 answers"]
+
+
+def test_a_reason_of_others_acts_neither_as_markup_nor_on_the_terminal():
+    text = "\n".join(shown(servers(1, reason="asked by [/x]\x1b[2J")))
+    assert "[/x]␛[2J" in text
+    assert "\x1b[2J" not in text
