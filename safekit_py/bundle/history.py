@@ -242,6 +242,12 @@ def _version(number: int, path: Path) -> Version | None:
         return None
 
 
+def difference(before: dict[str, str], after: dict[str, str]) -> str:
+    """What makes some files others, as a unified diff."""
+    one, other = ({path: text.encode() for path, text in files.items()} for files in (before, after))
+    return "".join(_diff(one, other, "a/", "b/"))
+
+
 def _diff(before: dict[str, bytes], after: dict[str, bytes], old: str, new: str) -> Iterable[str]:
     for path in sorted({*before, *after}):
         one, other = before.get(path, b""), after.get(path, b"")

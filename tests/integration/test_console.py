@@ -211,6 +211,37 @@ def test_from_the_wizard_to_a_running_farm(farm, page):
     farm.cli("server1", "-H", "*", "module", "uninstall", "shop")
 
 
+def test_scripts_are_edited_compared_checked_and_saved_on_all(farm, page):
+    """While it runs only with a stop and a start; what is wrong stays where it was; an older version comes back."""
+    bins = [farm.lab.root(host) / "opt/safekit/modules/apache/bin/start_both" for host in SERVERS]
+    old = bins[0].read_text()
+    log_in(page, "root", path="/ui/edit/apache")
+    text = page.get_by_label("Text")
+    expect(text).to_have_value(re.compile("<safe>"))
+    page.get_by_label("File", exact=True).select_option("bin/start_both")
+    expect(text).to_have_value(old)
+    text.fill(old + "# edited in the console\n")
+    page.get_by_role("button", name="Show what changes").click()
+    expect(page.locator("#difference")).to_contain_text("+# edited in the console")
+    shot(page, "edit")
+    page.get_by_role("button", name="Check on all servers").click()
+    expect(page.locator("#found li.wrong").first).to_contain_text("module.running")
+    assert [each.read_text() for each in bins] == [old] * 3
+    page.get_by_label("stop and start it where it runs").check()
+    page.get_by_role("button", name="Save on all servers").click()
+    page.get_by_role("dialog").get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("Saved on all servers.")).to_be_visible(timeout=60_000)
+    assert [each.read_text() for each in bins] == [old + "# edited in the console\n"] * 3
+    for host in SERVERS:
+        wait_for(lambda host=host: farm.state(host) == "UP Ready")
+    page.locator("#versions tr").nth(1).get_by_role("button", name="Take this one again").click()
+    expect(page.locator("#found li.good")).to_contain_text("server1", timeout=60_000)
+    assert [each.read_text() == old for each in bins] == [True, False, False], "of the server that was chosen only"
+    farm.cli("server1", "-H", "*", "-E", "apache", "--apply")
+    for host in SERVERS:
+        wait_for(lambda host=host: farm.state(host) == "UP Ready")
+
+
 def test_the_wizard_refuses_a_file_that_is_no_module(farm, page, tmp_path):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as made:
         made.writestr("conf/userconfig.xml", '<safe><service mode="light"/></safe>')

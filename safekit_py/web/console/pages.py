@@ -16,7 +16,14 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 
 from safekit_py import __version__
 from safekit_py.control.access import Caller, Role, demand
@@ -90,6 +97,7 @@ class Pages:
             (re.compile(r"/ui/mirror/([^/]+)"), self.mirror),
             (re.compile(r"/ui/part/mirror/([^/]+)"), self.mirror_part),
             (re.compile(r"/ui/history/([^/]+)"), self.history),
+            (re.compile(r"/ui/edit/([^/]+)"), self.edit),
             (re.compile(r"/ui/new"), self.new),
             (re.compile(r"/ui/data/shipped"), self.shipped),
             (re.compile(r"/ui/commands"), self.commands),
@@ -291,6 +299,11 @@ class Pages:
         demand(visit.who, Role.ADMIN)
         return self._page(visit, "new.html", nodes=await self._cluster.nodes())
 
+    async def edit(self, visit: Visit) -> Response:
+        """The files of an installed module: edited, checked and put on all servers, or an older configuration again."""
+        demand(visit.who, Role.ADMIN)
+        return self._page(visit, "edit.html", **await self._module(visit))
+
     async def shipped(self, visit: Visit) -> Response:
         """The modules that ship, each with its userconfig.xml."""
         demand(visit.who, Role.ADMIN)
@@ -298,11 +311,13 @@ class Pages:
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     async def act(self, request: Request, who: Caller, body: bytes) -> Response:
-        """What a page has this server make, and changes nothing: a module's archive with another userconfig.xml."""
+        """What a page has this server make, and changes nothing: a module's archive, a difference of files."""
         demand(who, Role.ADMIN)
-        if request.url.path != "/ui/do/archive":
-            raise NotFoundError(Problem("request.unknown", "nothing is at this path", "/ui/"))
-        return Response(await asyncio.to_thread(wizard.archive, body), media_type="application/zip")
+        if request.url.path == "/ui/do/archive":
+            return Response(await asyncio.to_thread(wizard.archive, body), media_type="application/zip")
+        if request.url.path == "/ui/do/difference":
+            return PlainTextResponse(await asyncio.to_thread(wizard.difference, body))
+        raise NotFoundError(Problem("request.unknown", "nothing is at this path", "/ui/"))
 
     async def commands(self, visit: Visit) -> Response:
         """Who did what: the command logs of all servers."""

@@ -1,7 +1,10 @@
 """The console's texts and words, and its pages as HTML: whatever a name or message holds, it is text."""
 
 import asyncio
+import io
+import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,7 @@ PATHS = [
     "/ui/commands",
     "/ui/history/web",
     "/ui/new",
+    "/ui/edit/web",
 ]
 
 
@@ -178,7 +182,7 @@ def test_what_interrupts_service_is_asked_back():
         assert ("data-ask" in whole) == ('data-act="start"' not in whole), whole
 
 
-@pytest.mark.parametrize("path", ["/ui/new", "/ui/data/shipped"])
+@pytest.mark.parametrize("path", ["/ui/new", "/ui/data/shipped", "/ui/edit/web"])
 def test_only_an_administrator_makes_modules(path):
     assert page(path, Role.CONTROL).status_code == 403
     assert page(path).status_code == 200
@@ -188,8 +192,26 @@ def test_only_an_administrator_makes_modules(path):
     "body", [b"", b"[]", b'{"module": 1, "xml": ""}', b'{"module": "../x", "xml": ""}', b"[" * 10_000]
 )
 def test_a_strange_wish_for_an_archive_is_refused(body):
+    for make in (wizard.archive, wizard.difference):
+        with pytest.raises(SafekitError):
+            make(body)
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../b", "", "bin//x", ".hidden", "bin/\n"])
+def test_an_edited_file_stands_in_the_module_only(path):
     with pytest.raises(SafekitError):
-        wizard.archive(body)
+        wizard.archive(json.dumps({"module": "web", "files": {path: "x"}}).encode())
+
+
+def test_edited_files_become_an_archive_and_a_difference():
+    before = {"conf/userconfig.xml": "<safe/>\n", "bin/start_both": "#!/bin/sh\n"}
+    after = {**before, "bin/start_both": "#!/bin/sh\nexit 0\n", "bin/new": "x\n"}
+    packed = zipfile.ZipFile(io.BytesIO(wizard.archive(json.dumps({"module": "web", "files": after}).encode())))
+    assert {each: packed.read(each).decode() for each in packed.namelist()} == after
+    told = wizard.difference(json.dumps({"before": before, "after": after}).encode())
+    assert "+exit 0" in told
+    assert "b/bin/new" in told
+    assert wizard.difference(json.dumps({"before": before, "after": before}).encode()) == ""
 
 
 @pytest.mark.parametrize("path", ["/ui/module/nothing", "/ui/farm/%3Cb%3E", "/ui/other"])
