@@ -25,6 +25,7 @@ def test_the_loss_of_one_lan_is_no_loss_of_a_server(tmp_path):
             wait_for(lambda host=host: farm.cli(host, "status", check=False).returncode == 0)
             farm.cli(host, "module", "install", str(module), f"--set=VIP={VIP}")
             farm.cli(host, "start", "apache", "--wait")
+        wait_for(lambda: farm.status("server1")["report"]["moved"] == 0)  # nothing of the start is on its way
         before = farm.status("server1")["report"]
         assert farm.members("server1") == 2
         rule = f"iifname eth0 udp dport {before['port']} drop"
