@@ -260,13 +260,14 @@ class Web:
                 return
         elif method not in ("GET", "HEAD"):
             self._kept.clear()
+        changes = self._kept.changes
         try:
             await self._exchange(scope, receive, kept or send, who, heads, target)
         finally:
             if kept is None and method not in ("GET", "HEAD"):
                 self._kept.clear()  # also of what was read while it went on
         if kept is not None:
-            self._kept.keep(who.role, target, kept.messages)
+            self._kept.keep(who.role, target, kept.messages, changes)
 
     def again(self, scope: Any) -> bytes:
         """The bytes of the answer to a call for a state, while they are fresh; empty: answer it as any other.
@@ -321,6 +322,7 @@ class Web:
 
         async def passing() -> None:
             async for piece in answer.aiter_raw():
+                self._kept.clear()  # who hears of a change and asks for the state gets the new one
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 

@@ -1,8 +1,8 @@
 """States that were read a moment ago, told again: many who look cost the agent, and this process, little more than one.
 
 Flows through it: answers of the agent as ASGI messages in; the same messages out, or all of an answer's bytes.
-Invariant: an answer is told only to the role for which the agent gave it, and never after a change went through this
-process.
+Invariant: an answer is told only to the role for which the agent gave it, and never after a change, or the news of
+one, went through this process.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Answers:
 
     def __init__(self, *, secure: bool) -> None:
         self._secure = secure
+        self.changes = 0
         self._kept: dict[tuple[Role, bytes], Answer] = {}
 
     def find(self, role: Role, target: bytes) -> list[dict[str, Any]]:
@@ -73,9 +74,13 @@ class Answers:
         found.whole = found.whole or written(messages, secure=self._secure)
         return found.whole
 
-    def keep(self, role: Role, target: bytes, messages: list[dict[str, Any]]) -> None:
-        """Remember an answer, if it is a whole one that says that all is well."""
-        if len(messages) > 1 and messages[0]["status"] == 200 and not messages[-1].get("more_body"):
+    def keep(self, role: Role, target: bytes, messages: list[dict[str, Any]], changes: int) -> None:
+        """Remember an answer, if it is a whole one that says that all is well.
+
+        :param changes: `changes` when it was asked for: what was read before the last one is not told again.
+        """
+        whole = len(messages) > 1 and not messages[-1].get("more_body")
+        if whole and messages[0]["status"] == 200 and changes == self.changes:
             self._kept.pop((role, target), None)
             while len(self._kept) >= MOST:
                 del self._kept[next(iter(self._kept))]
@@ -83,6 +88,7 @@ class Answers:
 
     def clear(self) -> None:
         """Forget all: something changes."""
+        self.changes += 1
         self._kept.clear()
 
 

@@ -19,16 +19,20 @@ def test_an_answer_is_for_its_role_and_its_time(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(kept.time, "monotonic", lambda: now[0])
     answers = Answers(secure=True)
-    answers.keep(Role.MONITOR, TARGET, GOOD)
+    answers.keep(Role.MONITOR, TARGET, GOOD, 0)
     assert answers.find(Role.MONITOR, TARGET) == GOOD
     assert not answers.find(Role.ADMIN, TARGET)
     assert not answers.find(Role.MONITOR, TARGET + b"?x")
     now[0] += kept.FRESH
     assert not answers.find(Role.MONITOR, TARGET)
     assert answers.whole(Role.MONITOR, TARGET) == b""
-    answers.keep(Role.MONITOR, TARGET, GOOD)
+    answers.keep(Role.MONITOR, TARGET, GOOD, 0)
     answers.clear()
     assert not answers.find(Role.MONITOR, TARGET)
+    answers.keep(Role.MONITOR, TARGET, GOOD, 0)
+    assert not answers.find(Role.MONITOR, TARGET), "read before the change"
+    answers.keep(Role.MONITOR, TARGET, GOOD, 1)
+    assert answers.find(Role.MONITOR, TARGET) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -38,14 +42,14 @@ def test_an_answer_is_for_its_role_and_its_time(monkeypatch):
 )
 def test_only_a_whole_good_one_is_kept(messages):
     answers = Answers(secure=False)
-    answers.keep(Role.MONITOR, TARGET, messages)
+    answers.keep(Role.MONITOR, TARGET, messages, 0)
     assert not answers.find(Role.MONITOR, TARGET)
 
 
 def test_there_is_an_end_to_them():
     answers = Answers(secure=False)
     for number in range(kept.MOST + 5):
-        answers.keep(Role.MONITOR, b"%d" % number, GOOD)
+        answers.keep(Role.MONITOR, b"%d" % number, GOOD, 0)
     assert not answers.find(Role.MONITOR, b"4")
     assert answers.find(Role.MONITOR, b"5") == GOOD
 

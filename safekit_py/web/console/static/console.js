@@ -50,6 +50,22 @@ document.getElementById("logout")?.addEventListener("click", async () => {
   location.assign("/ui/login");
 });
 
+// Pages read again at once, and after many changes once more when they are over: none may be the last and not be seen.
+const PAUSE = 300; // ms between two readings
+let later = 0;
+let read = -PAUSE;
+const changed = () => {
+  if (later) return;
+  const tellPages = () => {
+    later = 0;
+    read = performance.now();
+    document.body.dispatchEvent(new CustomEvent("changed"));
+  };
+  const rest = read + PAUSE - performance.now();
+  if (rest <= 0) tellPages();
+  else later = setTimeout(tellPages, rest);
+};
+
 // --- actions
 
 const asked = (text) =>
@@ -78,7 +94,7 @@ document.body.addEventListener("click", async (event) => {
     }),
   );
   button.disabled = false;
-  document.body.dispatchEvent(new CustomEvent("changed"));
+  changed();
 });
 
 // --- news
@@ -97,9 +113,9 @@ if (csrf) {
     events.addEventListener("hello", () => {
       live.textContent = texts.live;
       live.classList.add("on");
-      document.body.dispatchEvent(new CustomEvent("changed"));
+      changed();
     });
-    events.addEventListener("change", () => document.body.dispatchEvent(new CustomEvent("changed")));
+    events.addEventListener("change", changed);
     events.addEventListener("error", async () => {
       live.textContent = texts.lost;
       live.classList.remove("on");
