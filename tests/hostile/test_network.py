@@ -246,6 +246,13 @@ def test_what_is_no_request_ends_its_own_connection_alone(caller, kind):
     assert caller.kept() == before
 
 
+@pytest.mark.parametrize("name", ["../../../etc", "h", "--help", "/etc"])
+def test_a_snapshot_is_of_a_module_and_of_no_path(caller, name):
+    with caller.client("admin") as client:
+        refused(client.get("/api/v1/snapshot", params={"module": name}), 404, "module.not-installed")
+    assert not list(caller.target.temporary.glob("safekit-*"))
+
+
 def test_old_tls_is_refused(caller):
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.load_verify_locations(str(caller.tls / "ca.crt"))

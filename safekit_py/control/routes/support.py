@@ -52,24 +52,11 @@ def router(agent: Agent) -> Routes:
     @routes.get("/snapshot", role=Role.ADMIN, gives="application/zip")
     async def snapshot(module: str = "") -> Response:
         """What support needs, as a zip file; no key and no password is in it. With ``module`` about that one only."""
-        if module:
-            agent.running(module)
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="safekit-"))
-        file = folder / "snapshot.zip"
-        # By a child, as the command makes it: it reads more than the agent should hold.
-        words = ["snapshot", *(["-m", module] if module else []), "-o", str(file)]
-        command = (sys.executable, "-m", "safekit_py", "--root", str(agent.paths.root), *words)
-        try:
-            child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, stdout=DEVNULL)
-            _, said = await asyncio.wait_for(child.communicate(), SNAPSHOT)
-            if child.returncode:
-                last = said.decode(errors="replace").strip()[-500:]
-                raise SystemProblem(Problem("snapshot.failed", f"the snapshot cannot be made: {last}", "look there"))
-        except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-            raise
+        if module and module not in agent.broken:
+            agent.runner(module)  # says that there is none; what is no module's name would be a path
+        file = await _packed(agent, module)
         name = f"snapshot-{agent.name}-{time.strftime('%Y%m%d%H%M%S')}.zip"
-        after = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        after = BackgroundTask(shutil.rmtree, file.parent, ignore_errors=True)
         return FileResponse(file, media_type="application/zip", filename=name, background=after)
 
     @routes.get("/process")
@@ -113,6 +100,35 @@ def router(agent: Agent) -> Routes:
         return Cleaned(done=done, processes=[f"{each.pid} {each.name}" for each in ended])
 
     return routes
+
+
+async def _packed(agent: Agent, module: str) -> Path:
+    """A snapshot, in a folder of its own that the caller removes.
+
+    :raises SystemProblem: it could not be made.
+    """
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="safekit-"))
+    file = folder / "snapshot.zip"
+    # By a child, as the command makes it: it reads more than the agent should hold.
+    words = ["snapshot", *(["-m", module] if module else []), "-o", str(file)]
+    command = (sys.executable, "-m", "safekit_py", "--root", str(agent.paths.root), *words)
+    child, made = None, False
+    try:
+        child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, stdout=DEVNULL)
+        _, said = await asyncio.wait_for(child.communicate(), SNAPSHOT)
+        if child.returncode:
+            last = said.decode(errors="replace").strip()[-500:]
+            raise SystemProblem(Problem("snapshot.failed", f"the snapshot cannot be made: {last}", "look there"))
+        made = True
+    except TimeoutError:
+        text = f"the snapshot was not made in {SNAPSHOT:g} s"
+        raise SystemProblem(Problem("snapshot.failed", text, "safekit-py snapshot, on the server")) from None
+    finally:
+        if child is not None and child.returncode is None:
+            child.kill()
+        if not made:
+            shutil.rmtree(folder, ignore_errors=True)
+    return file
 
 
 def empty_user_log(path: Path) -> None:
