@@ -149,7 +149,7 @@ def test_an_expired_session_leads_back_to_the_login_and_then_on(farm, page):
 def test_the_farm_is_plotted(farm, page):
     log_in(page, path="/ui/farm/apache")
     expect(page.locator("#now tr")).to_have_count(3)
-    expect(page.locator("canvas")).to_have_count(2)
+    expect(page.locator("canvas")).to_have_count(3)
     farm.fetch(60)
     shares = [float(page.locator("#now tr").nth(n).locator("td").nth(2).inner_text()) for n in range(3)]
     assert all(33 < share < 34 for share in shares)

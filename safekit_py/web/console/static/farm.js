@@ -1,10 +1,11 @@
-// The farm's plots: each server's share and accepted packets, asked for every second.
+// The farm's plots: each server's share and accepted packets, and the moves of buckets, asked for every second.
 const section = document.getElementById("farm");
 const COLOURS = ["#2a6fb0", "#c9711c", "#2f8f4e", "#a13fa1", "#b3261e", "#6b7280", "#0f8b8d", "#8a6d00"];
 const KEPT = 300; // seconds that are shown
 const times = [];
 const shares = {};
 const rates = {};
+const moves = [];
 const last = {};
 let plots = null;
 let servers = [];
@@ -13,18 +14,25 @@ const colour = (number) => COLOURS[number % COLOURS.length];
 const ink = () => getComputedStyle(document.body).color;
 
 const make = () => {
-  const options = (percent) => ({
-    width: Math.min(section.clientWidth, 1100),
-    height: 220,
-    legend: { live: true },
-    scales: { y: { range: (_, low, high) => [0, percent ? 100 : Math.max(1, high * 1.1)] } },
-    axes: [{ stroke: ink }, { stroke: ink }],
-    series: [{}, ...servers.map((name, number) => ({ label: name, stroke: colour(number), width: 2 }))],
-  });
-  for (const id of ["shares", "packets"]) document.getElementById(id).replaceChildren();
+  const plot = (id, values, lines, most) => {
+    const options = {
+      width: Math.min(section.clientWidth, 1100),
+      height: 220,
+      legend: { live: true },
+      scales: { y: { range: (_, low, high) => [0, most ?? Math.max(1, high * 1.1)] } },
+      axes: [{ stroke: ink }, { stroke: ink }],
+      series: [{}, ...lines],
+    };
+    const place = document.getElementById(id);
+    place.replaceChildren();
+    return new uPlot(options, values, place);
+  };
+  const each = servers.map((name, number) => ({ label: name, stroke: colour(number), width: 2 }));
+  const moved = { label: section.dataset.moved, stroke: colour(4), fill: `${colour(4)}33`, paths: uPlot.paths.stepped({ align: 1 }) };
   plots = [
-    new uPlot(options(true), data(shares), document.getElementById("shares")),
-    new uPlot(options(false), data(rates), document.getElementById("packets")),
+    plot("shares", data(shares), each, 100),
+    plot("packets", data(rates), each),
+    plot("moves", [times, moves], [moved]),
   ];
 };
 
@@ -41,7 +49,7 @@ const show = (found) => {
   const names = found.servers.map((each) => each.server);
   if (names.join() !== servers.join()) {
     servers = names;
-    times.length = 0;
+    times.length = moves.length = 0;
     for (const name of names) {
       shares[name] = [];
       rates[name] = [];
@@ -49,6 +57,7 @@ const show = (found) => {
     plots = null;
   }
   times.push(now);
+  moves.push(found.moved ?? 0);
   const body = document.getElementById("now");
   body.replaceChildren();
   for (const each of found.servers) {
@@ -66,6 +75,7 @@ const show = (found) => {
   }
   while (times.length > KEPT) {
     times.shift();
+    moves.shift();
     for (const name of servers) {
       shares[name].shift();
       rates[name].shift();
@@ -76,6 +86,7 @@ const show = (found) => {
   if (!plots) make();
   plots[0].setData(data(shares));
   plots[1].setData(data(rates));
+  plots[2].setData([times, moves]);
 };
 
 const look = async () => {
