@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from safekit_py.plugins.mirror.model import Witness
@@ -45,6 +46,13 @@ class Process:
 
     def signal(self, number):
         self.process.send_signal(number)
+        while number == signal.SIGSTOP and not self.stands_still():
+            time.sleep(0.001)
+
+    def stands_still(self):
+        """Whether none of its threads runs any more."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 class OurWitness(Process):
