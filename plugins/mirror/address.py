@@ -65,6 +65,21 @@ class Addresses:
         if self._remove():
             self._context.log(Severity.WARNING, "virtual addresses that an earlier run left are removed")
 
+    def leave(self) -> bool:
+        """Announce them no more, and leave them where they are; whether that is here."""
+        self._quiet()
+        return self._up
+
+    def take(self, *, here: bool) -> None:
+        """Go on where another process has put them here, or has not.
+
+        :raises SystemProblem: there is no device for them.
+        """
+        self._up = here
+        if here:
+            self._places = placing.plan(self._vip.interfaces)
+            self.announce()
+
     def announce(self) -> None:
         """Tell everybody: at once, after 1 s and 3 s, then as ``arpreroute`` says. Nothing when they are not here."""
         self._quiet()

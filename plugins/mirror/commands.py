@@ -24,6 +24,7 @@ class Commands:
 
     def __init__(self, module: MirrorRuntime) -> None:
         self._module = module
+        self.running = ""  # the command that is being carried out
 
     async def carry_out(self, verb: str, arguments: tuple[str, ...]) -> Found:
         """Do what a person or the engine asks for.
@@ -47,7 +48,11 @@ class Commands:
         }
         if verb not in table:
             raise SafekitError(Problem("command.unknown", f"{verb} is no command of a mirror", "see safekit-py --help"))
-        return await table[verb](words, look)
+        self.running = verb
+        try:
+            return await table[verb](words, look)
+        finally:
+            self.running = ""
 
     def _start(self, verb: str) -> Callable[[tuple[str, ...], bool], Awaitable[Found]]:
         async def run(words: tuple[str, ...], look: bool) -> Found:

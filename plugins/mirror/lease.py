@@ -8,13 +8,24 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .roles import SERVES, Side
 from .seams import Beat, Grant, WitnessClient
 
 VOUCH = 0.9  # of the timeout: how long the other server's last word holds, counted from what it had heard
 EARLY = 2 / 3  # of the lease: with less than that left it is asked for again
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What this server has of the witness.
+
+    :param data: for which the lease is held, or asked for again; empty when it is not.
+    """
+
+    grant: Grant
+    data: str
 
 
 class Lease:
@@ -81,11 +92,20 @@ class Lease:
 
     async def close(self) -> None:
         """Ask no more, and give it back."""
+        await self.leave()
+        await self.give_back()
+
+    async def leave(self) -> Held:
+        """Ask no more; what is held goes on."""
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        await self.give_back()
+        return Held(self._grant, self._data)
+
+    def take(self, held: Held) -> None:
+        """Go on with what another process of this server has left."""
+        self._grant, self._data = held.grant, held.data
 
     def words(self, isolation: str) -> str:
         """For ``status``."""

@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safekit_py.api import SafekitError, Severity, State, Status
@@ -27,6 +27,22 @@ SLEPT = 0.5  # seconds between two looks at the clock, beyond the pulse, that me
 ROLES = (*SERVES, State.SECOND)
 
 
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """What a mind has on its mind.
+
+    :param tick: how often it has said that it lives.
+    :param missed: the other server was silent.
+    :param was_alone: this one was ALONE, and has not exchanged roles since.
+    :param asked_swap: the other server's exchange that was begun last.
+    """
+
+    tick: int
+    missed: bool
+    was_alone: bool
+    asked_swap: int
+
+
 class Mind:
     """Of one module."""
 
@@ -38,6 +54,17 @@ class Mind:
         self._missed = False  # the other server was silent
         self._was_alone = False  # and has not exchanged roles since
         self.asked_swap = 0  # the other server's exchange that was begun last
+
+    @property
+    def thoughts(self) -> Thoughts:
+        """For a mind that goes on in its place."""
+        return Thoughts(self.tick, self._missed, self._was_alone, self.asked_swap)
+
+    def take(self, thoughts: Thoughts) -> None:
+        """Go on in another mind's place, as one that has just woken: the time until now was nobody's silence."""
+        self.tick, self.asked_swap = thoughts.tick, thoughts.asked_swap
+        self._missed, self._was_alone = thoughts.missed, thoughts.was_alone
+        self._awake = time.monotonic()
 
     @property
     def awake(self) -> float:

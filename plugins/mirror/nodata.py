@@ -67,6 +67,14 @@ class NoData:
     def settled(self) -> None:
         """Nothing was moved away."""
 
+    async def hand_over(self) -> Mapping[str, Any]:
+        """Whether it is the primary."""
+        return {"primary": self._generation.primary}
+
+    async def take_over(self, left: Mapping[str, Any]) -> None:
+        """Nothing has happened since."""
+        self._generation = replace(self._generation, primary=bool(left["primary"]))
+
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
         """Be told what happens."""
         self._told = told

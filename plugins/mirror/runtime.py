@@ -28,6 +28,7 @@ from .lease import Lease, boottime
 from .mind import Mind
 from .model import Heart, Rfs
 from .notes import notes
+from .remains import Remains, Standing
 from .roles import SERVES, Decision, Rules, Side
 from .seams import Beat, Engine, HeartLink, VolumeEvent, WitnessClient
 from .situation import Situation, read
@@ -64,7 +65,7 @@ class MirrorRuntime:
         self.other = places(context.cluster, context.node, heart_config)[0]
         self._other_node = context.cluster.nodes.index(self.other)
         self.link: HeartLink | None = None
-        self.state, self.readiness, self._reason = State.STOP, Readiness.NOT_READY, ""
+        self.state, self.readiness, self.reason = State.STOP, Readiness.NOT_READY, ""
         self.wish, self.swaps = "", 0
         self.fullsync = False
         self.frozen = self.fenced = self.connected = self.failing = self.refused = False
@@ -81,6 +82,7 @@ class MirrorRuntime:
         self.peer: Situation | None = None
         self._peer_tick, self._peer_at = -1, -math.inf  # of the other server's mind, and when that was seen to live
         self._began_to_listen = 0.0
+        self._until = 0  # until when the volume was told last that it may acknowledge
         self.news, self._complete, self.role = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self.election: asyncio.Future[State] | None = None
@@ -160,10 +162,7 @@ class MirrorRuntime:
 
     async def rest(self) -> None:
         """The module is in STOP."""
-        tasks, self._tasks = self._tasks, ()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end_tasks()
         if self.link is not None:
             self.state, self.readiness = State.STOP, Readiness.NOT_READY
             for _ in range(GOODBYES):
@@ -175,9 +174,46 @@ class MirrorRuntime:
         self.peer, self._peer_tick, self._peer_at = None, -1, -math.inf
         self.context.set_remote({})
 
+    # --- while the agent's process is replaced --------------------------------------------------
+
+    @property
+    def engaged(self) -> str:
+        """What it does for a person, and another process could not go on with."""
+        return self.commands.running
+
+    async def hand_over(self) -> bytes:
+        """Let go: the volume goes on, on its lease, and the next process with the decisions and the heartbeats."""
+        async with self.role:  # a decision is carried out to its end
+            await self._end_tasks()
+            engine, held, here = await self.engine.hand_over(), await self.lease.leave(), self.addresses.leave()
+            remains = Remains(Standing.of(self), self.mind.thoughts, held, self._until, here, engine)
+            if self.link is not None:
+                self.link.close()
+                self.link = None
+            return remains.packed()
+
+    async def take_over(self, left: bytes) -> None:
+        """Go on as the server that another process was until now; the heartbeats come first."""
+        found = Remains.unpacked(left)
+        found.standing.restore(self)
+        self.lease.take(found.held)
+        self.mind.take(found.thoughts)
+        self._until, self._peer_at = found.until, time.monotonic()
+        if self.peer is not None:
+            self.context.set_remote(dict(self.peer.resources))
+        try:
+            self._speak()
+            await self.engine.take_over(found.engine)
+            self.addresses.take(here=found.here)
+        except BaseException:  # not half of it: who has no mind must not be heard, and the lease ends
+            if self.link is not None:
+                self.link.close()
+            raise
+        self._begin_to_think()
+
     def look(self, state: State, readiness: Readiness, reason: str) -> None:
         """The engine's news."""
-        self.state, self.readiness, self._reason = state, readiness, reason
+        self.state, self.readiness, self.reason = state, readiness, reason
         if state in SERVES:
             self.claim = self.yields = 0  # the state says it from here on
         if readiness is Readiness.READY and state in SERVES and not self._settled:
@@ -209,15 +245,27 @@ class MirrorRuntime:
 
     def _listen(self) -> None:
         if self.link is None:
-            self.link = self._make_heart()
-            self._began_to_listen = time.monotonic()
-            self.say()
-            self.link.start(self._beat)
+            self._speak()
             self._warn()
         if not self._tasks:
-            name = f"mirror {self.context.name}"
-            minds = (self.mind.live(), self.mind.keep())
-            self._tasks = tuple(asyncio.create_task(each, name=name) for each in minds)
+            self._begin_to_think()
+
+    def _speak(self) -> None:
+        self.link = self._make_heart()
+        self._began_to_listen = time.monotonic()
+        self.say()
+        self.link.start(self._beat)
+
+    def _begin_to_think(self) -> None:
+        name = f"mirror {self.context.name}"
+        minds = (self.mind.live(), self.mind.keep())
+        self._tasks = tuple(asyncio.create_task(each, name=name) for each in minds)
+
+    async def _end_tasks(self) -> None:
+        tasks, self._tasks = self._tasks, ()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _warn(self) -> None:
         witness = self.lease.witness
@@ -320,7 +368,7 @@ class MirrorRuntime:
         if self.link is None:
             return
         resources = tuple(sorted(self.context.resources().items()))
-        words = Situation(self.me(), self.swaps, resources, self._reason).words()
+        words = Situation(self.me(), self.swaps, resources, self.reason).words()
         self.link.say({**words, "tick": self.mind.tick})
 
     def may_until(self) -> float:
@@ -330,8 +378,10 @@ class MirrorRuntime:
 
     def renew(self) -> None:
         """The volume may acknowledge for a while from now on, unless it was fenced."""
-        if not self.fenced:
-            self.engine.lease(int(min(boottime() + SHARE * self.config.timeout * 1e9, self.may_until())))
+        if self.fenced or (boottime() < self._until and self.link is not None and self.link.last() is None):
+            return  # what an earlier process has allowed holds, until this one has heard what it may allow
+        self._until = int(min(boottime() + SHARE * self.config.timeout * 1e9, self.may_until()))
+        self.engine.lease(self._until)
 
     def _ports(self) -> list[dict[str, Any]]:
         beats = self.config.port or HEART_PORT + self.context.module_id

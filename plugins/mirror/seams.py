@@ -99,6 +99,13 @@ class Engine(Protocol):
     def listen(self, told: Callable[[VolumeEvent], None]) -> None:
         """Be told what happens; called in the agent's event loop."""
 
+    async def hand_over(self) -> Mapping[str, Any]:
+        """Let go of everything as it is, and tell nothing more; plain values for :meth:`take_over` elsewhere."""
+
+    async def take_over(self, left: Mapping[str, Any]) -> None:
+        """Go on where another process of this server has let go. It must not wait for a disk; what has happened since,
+        or that there is nothing to go on with, is told as at any other time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:

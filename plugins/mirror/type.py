@@ -40,6 +40,7 @@ class MirrorType:
     name = "mirror"
     goal = State.ALONE
     roles = True
+    lasts = "1"  # of what remains.py holds, which is not imported here: see making.py
 
     def check(self, config: ModuleConfig, cluster: Cluster | None) -> Iterable[Problem]:
         """What the schema cannot see."""

@@ -120,7 +120,7 @@ def agent(session: Session, verbose: bool, trace_hooks: bool) -> None:
 def renew(session: Session, if_running: bool, as_json: bool) -> None:
     """Replace the agent's process by one of the installed version, as after an upgrade; modules go on meanwhile.
 
-    Refused, with nothing changed, while a module could not go on: one that is busy, or a mirror with a role.
+    Refused, with nothing changed, while a module could not go on, as one that is being started or stopped.
     """
     try:
         before = session.call("GET", "/process")

@@ -182,7 +182,8 @@ class Lasting(ModuleRuntime, Protocol):
     """A module that goes on while the agent's process is replaced by another one, as in an upgrade.
 
     Its type has an attribute ``lasts``, a text that tells what :meth:`hand_over` gives: two versions of a plugin hand
-    over to each other only when theirs are equal and not empty.
+    over to each other only when theirs are equal and not empty. It may have an attribute ``engaged``: in a phrase what
+    it does for a person, and another process could not go on with; while that is not empty it is not handed over.
     """
 
     async def hand_over(self) -> bytes:

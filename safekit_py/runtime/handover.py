@@ -238,6 +238,7 @@ class Handover:
         going = {n: r for n, r in runners.items() if not (r.stopped or r.obstacle or r.state is State.WAIT)}
         values = {name: runner.going() for name, runner in going.items()}
         await asyncio.gather(*(runner.shutdown() for runner in runners.values()))
+        await asyncio.gather(*(runner.rest() for runner in runners.values() if runner.state is State.WAIT))
         await line.say(modules=values)
         await line.hear(TAKING)
         _hurry(on=True)

@@ -142,6 +142,8 @@ class ModuleRunner:
             return f"{self.name} is busy: {self.busy or 'something waits'}"
         if not getattr(self.type, "lasts", ""):
             return f"{self.name} is {self.state}, and a module of mode {self.config.service.mode} cannot be handed over"
+        if engaged := getattr(self.runtime, "engaged", ""):
+            return f"{self.name} is busy: {engaged}"
         return ""
 
     def going(self) -> dict[str, Any]:
@@ -162,9 +164,9 @@ class ModuleRunner:
 
         :param remains: what its module type's runtime has left.
         """
-        await cast("Lasting", self.runtime).take_over(remains)  # first: the other servers wait for its heartbeats
         self.state, self.readiness = State(left["state"]), Readiness(left["readiness"])
         self.reason, self.since, self.starts = left["reason"], left["since"], left["starts"]
+        await cast("Lasting", self.runtime).take_over(remains)  # soon: the other servers wait for its heartbeats
         for name, value, cause in left["resources"]:
             self.board.set(name, value, cause, log=False)
         for pattern in self.memory.now.off:
@@ -173,6 +175,11 @@ class ModuleRunner:
         await self._steps.resume(left["phases"])
         self._worker = asyncio.create_task(self.desk.work(), name=f"module {self.name}")
         self.log(Severity.INFO, "heart", "another process of the agent goes on with the module; nothing was stopped")
+
+    async def rest(self) -> None:
+        """In WAIT, after :meth:`shutdown`: what its module type has begun ends, so that another process may begin."""
+        if (roles := self._steps.roles) is not None:
+            await roles.rest()
 
     async def shutdown(self) -> None:
         """End the runner; the module must be stopped before, or it is left as a crash of the agent leaves it."""
@@ -324,7 +331,10 @@ class ModuleRunner:
         """
         if self._steps.roles is None:
             raise StateError(no_roles(self, verb))
-        return await self._steps.roles.command(verb, arguments)
+        try:
+            return await self._steps.roles.command(verb, arguments)
+        finally:
+            self.touched()
 
     async def _script(self, script: str, arguments: tuple[str, ...]) -> bool:
         # Several checkers may call scripts at a time, and a ScriptRunner runs one.

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 from fault_support import roles, settle
 from mirror_support import CONFIG, SERVERS, make, up, wait_for
+from test_mirror_renew import renew
 
 pytestmark = pytest.mark.lab
 ONE, TWO = SERVERS
@@ -47,6 +49,10 @@ def test_a_cut_between_the_servers_leaves_the_primary_alone_and_the_secondary_wa
     wait_for(lambda: mirror.role(primary) == "ALONE", 15)
     wait_for(lambda: mirror.role(secondary) == "WAIT", 15)
     assert "witness" in mirror.status(secondary)["reason"]
+    for host in (primary, secondary):
+        renew(mirror, host)
+    time.sleep(3)  # longer than a lease: it is asked for by the next process
+    assert (mirror.state(primary), mirror.role(secondary)) == ("ALONE Ready", "WAIT")
     mirror.lab.heal()
     mirror.both(primary, secondary)
     mirror.end(writer)
@@ -55,6 +61,8 @@ def test_a_cut_between_the_servers_leaves_the_primary_alone_and_the_secondary_wa
 
 def test_a_primary_that_is_cut_off_gives_up_and_the_secondary_takes_over(mirror):
     primary, secondary = roles(mirror)
+    for host in SERVERS:
+        renew(mirror, host)
     writer = mirror.begin(14)
     wait_for(lambda: len(mirror.acknowledged()) > 20)
     mirror.lab.cut(primary)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ from .place import Place
 from .processes import Processes, problem
 
 FIRST_PORT, PORTS_EACH = 5600, 4
+LAST_LOOK = 1.0  # seconds in which the worker says how it is before it is let go
 WORKER = "safekit_py.plugins.mirror.volume.process"
 
 
@@ -55,6 +56,7 @@ class BlockEngine:
         self._until = 0
         self._guarded: tuple[tuple[str, str], ...] = ()
         self._role = ""
+        self._catching_up: asyncio.Task[None] | None = None
 
     # --- what is known --------------------------------------------------------------------------
 
@@ -84,6 +86,38 @@ class BlockEngine:
         what = "each write()" if self._rfs.durability == "write" else "what fsync acknowledged"
         where = "in the memory of the secondary and on this disk" if self._rfs.sync == "second" else "on both disks"
         return f"{what} is {where} while both servers are there"
+
+    # --- while the agent's process is replaced --------------------------------------------------
+
+    async def hand_over(self) -> Mapping[str, Any]:
+        """Keeper and worker go on."""
+        with suppress(SafekitError):  # what was known last stands
+            self._processes.status = await self._processes.order("status", limit=LAST_LOOK)
+        values = {"role": self._role, "until": self._until, "guarded": self._guarded}
+        values |= {"restarts": self._processes.restarts, "status": dict(self._processes.status)}
+        self._processes.leave()
+        return values
+
+    async def take_over(self, left: Mapping[str, Any]) -> None:
+        """Go on with keeper and worker."""
+        self._role, self._until, self._guarded = left["role"], left["until"], left["guarded"]
+        self._processes.status = left["status"]
+        if not self._role:
+            return
+        try:
+            await self._processes.adopt()
+        except OSError:
+            self._told(VolumeEvent("failed", "the keeper of the volume has ended"))
+            return
+        self._catching_up = asyncio.create_task(self._catch_up(left))
+
+    async def _catch_up(self, left: Mapping[str, Any]) -> None:
+        """Tell what the worker has told nobody."""
+        if self._processes.restarts > left["restarts"]:
+            self._told(VolumeEvent("restarted", "the volume's process died and was started again"))
+        with suppress(SafekitError):  # it dies: its successor tells what is to be told
+            for event in missed(left["status"], await self._processes.order("status")):
+                self._told(event)
 
     # --- roles ----------------------------------------------------------------------------------
 
@@ -282,6 +316,19 @@ class BlockEngine:
         self.lease(self._until)
         self.guard(self._guarded)
         self.limit(self._rfs.bandwidth)
+
+
+def missed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[VolumeEvent]:
+    """The events between two words of a worker about itself, so that whoever hears them knows what it is now. Pure."""
+    if (failure := now.get("failure")) and not before.get("failure"):
+        yield VolumeEvent("failed", failure["cause"], failure["data"])
+    was, mode = before.get("mode"), now.get("mode")
+    if mode == was:
+        return
+    if mode in ("synced", "fenced"):
+        yield VolumeEvent(mode, "seen after the agent's process was replaced")
+    elif was == "synced" or mode == "frozen":
+        yield VolumeEvent("lost", "seen after the agent's process was replaced", {"frozen": mode == "frozen"})
 
 
 def _size(image: Path) -> int:

@@ -60,6 +60,7 @@ class Process:
         self.fence = Fence(self.folder)
         self.poller = Poller()
         self.callers: Callers | None = None
+        self.failure: dict[str, Any] | None = None  # in this role: what was told of it
         self._ticked = 0.0
 
     # --- the loop -------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class Process:
         if self.session is not None:
             self.poller.forget(self.session.fd)
             self.session = None
-        self.primary = self.secondary = None
+        self.primary = self.secondary = self.failure = None
         self.fence.closed = False
         self._close_images()
 
@@ -305,6 +306,7 @@ class Process:
             "role": "primary" if self.primary else "secondary" if self.secondary else "",
             "generation": self._present().as_dict(),
             "resends": self.start.shared.resends,
+            "failure": self.failure,
             **(role.report() if role is not None else {}),
         }
 
@@ -373,6 +375,8 @@ class Process:
             if self.contact is not None:
                 self.contact.synced()
             self._remember()
+        elif kind == "failed":
+            self.failure = {"cause": cause, "data": dict(data)}
         words = {"event": kind, "cause": cause, "data": dict(data), "generation": self._present().as_dict()}
         if self.callers is not None:
             self.callers.tell(words)

@@ -35,6 +35,38 @@ def problem(code: str, text: str, remedy: str) -> SafekitError:
     return SafekitError(Problem(code, text, remedy))
 
 
+class Inherited:
+    """A process that is not a child of this one, as far as it is asked here.
+
+    :param pidfd: its descriptor, which is this object's from now on.
+    """
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    def __del__(self) -> None:
+        os.close(self._pidfd)
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; how it has ended is not known."""
+        return 0 if select.select([self._pidfd], [], [], 0)[0] else None
+
+    async def wait(self) -> None:
+        """Until it has ended."""
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_reader(self._pidfd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+
+    def kill(self) -> None:
+        """End it."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
 class Processes:
     """Of one module.
 
@@ -59,7 +91,7 @@ class Processes:
     ) -> None:
         self._name, self._run = name, run
         self._log, self._told, self._heard_word, self._met = log, told, heard, met
-        self._keeper: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.subprocess.Process | Inherited | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._number = 0
@@ -82,7 +114,7 @@ class Processes:
         self.restarts, self._ended = 0, ""
         log = await asyncio.to_thread(_open_log, folder)
         try:
-            self._keeper = await asyncio.create_subprocess_exec(
+            self._keeper = keeper = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"{__package__}.keeper"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -91,13 +123,13 @@ class Processes:
             )
         finally:
             os.close(log)
-        assert self._keeper.stdin is not None
-        assert self._keeper.stdout is not None
-        self._keeper.stdin.write(plan.encode())
-        self._keeper.stdin.close()
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        keeper.stdin.write(plan.encode())
+        keeper.stdin.close()
         try:
             async with asyncio.timeout(START_LIMIT):
-                ready = await self._keeper.stdout.readline()
+                ready = await keeper.stdout.readline()
         except TimeoutError:
             ready = b""
         if not ready:
@@ -226,16 +258,38 @@ class Processes:
         finally:
             writer.close()
 
-    async def stop(self) -> None:
-        """End keeper and worker, those of an earlier agent too."""
+    async def adopt(self) -> None:
+        """Go on with the keeper and the worker that another process has started, and has left.
+
+        :raises OSError: nobody listens there.
+        """
+        reader, writer = await asyncio.open_unix_connection(self._keeper_path)
+        try:
+            self._keeper = Inherited(_other_end(writer))
+            writer.write(b'{"do": "status"}\n')
+            self.restarts = json.loads(await reader.readline())["restarts"]
+        except ValueError as error:
+            raise ConnectionResetError("the keeper has just ended") from error
+        finally:
+            writer.close()
+        self._spawn(self._watch_keeper())
+        await self._connect()
+
+    def leave(self) -> None:
+        """Let go of keeper and worker, which go on."""
         writer, self._writer = self._writer, None
-        keeper, self._keeper = self._keeper, None
+        self._keeper = None
         if writer is not None:
             writer.close()
         self._fail_waiting()
         for task in tuple(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
+
+    async def stop(self) -> None:
+        """End keeper and worker, those of an earlier agent too."""
+        keeper = self._keeper
+        self.leave()
         with suppress(OSError):
             await self._end_keeper()
         if keeper is not None:
@@ -251,8 +305,7 @@ class Processes:
         reader, writer = await asyncio.open_unix_connection(self._keeper_path)
         pid = 0
         try:
-            found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            pid = os.pidfd_open(int.from_bytes(found[:4], sys.byteorder))
+            pid = _other_end(writer)
             writer.write(b'{"do": "stop"}\n')
             async with asyncio.timeout(STOP_LIMIT):
                 while await reader.readline():
@@ -265,6 +318,12 @@ class Processes:
             if pid:
                 os.close(pid)
             writer.close()
+
+
+def _other_end(writer: asyncio.StreamWriter) -> int:
+    """A descriptor of the process that listens there."""
+    found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return os.pidfd_open(int.from_bytes(found[:4], sys.byteorder))
 
 
 def _open_log(folder: Path) -> int:
