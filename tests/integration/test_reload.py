@@ -216,6 +216,7 @@ def test_a_full_disk(tmp_path):
 @pytest.fixture
 def edited(running):
     """server1's apache, to be edited; as it was, afterwards."""
+    wait_for(lambda: not running.status("server1")["report"]["moved"])  # no view of its own accord comes any more
     file = Paths(running.lab.root("server1")).userconfig("apache")
     kept = file.parent.parent.with_name(".kept")
     shutil.copytree(file.parent.parent, kept)
