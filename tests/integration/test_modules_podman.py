@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import VIP, Farm, wait_for
 
+from safekit_py.bundle.install import shipped
 from safekit_py.lab import Lab
 
 needed = ("podman", "runc", "busybox")
@@ -133,3 +134,9 @@ def test_a_container_and_its_data_move_to_the_other_server(pair):
     assert page(pair)[0] == {"written": 20}
     pair.cli(two, "stop", "data", "--wait")
     assert containers(pair, two) == []
+
+
+def test_what_both_modules_do_with_a_container_is_one_text():
+    """Each module is a folder of its own, so the file stands in both."""
+    texts = {each.name: (each.folder / "bin/container.sh").read_bytes() for each in shipped() if "podman" in each.name}
+    assert texts["podman"] == texts["podman-mirror"]
